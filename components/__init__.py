@@ -1,0 +1,1 @@
+"""How each step works: one folder a step, plus what two or more steps share."""

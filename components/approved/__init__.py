@@ -1,0 +1,1 @@
+"""Approved? A decision in, "yes" or "no" out."""

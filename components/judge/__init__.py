@@ -1,0 +1,1 @@
+"""Release gate: scores in, a decision with its reasons out."""

@@ -1,0 +1,1 @@
+"""Notify: the final status of a night in, one message out."""

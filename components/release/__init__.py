@@ -1,0 +1,1 @@
+"""Release: an approved model in, a registered version with alias challenger and its bundle out."""

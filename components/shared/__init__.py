@@ -1,0 +1,1 @@
+"""What two or more steps need: errors, settings, progress, the store, data set versions, detection, releases."""

@@ -1,0 +1,123 @@
+"""The store: named, immutable bytes in a folder (`file:///...`) or a bucket (`s3://bucket/prefix`).
+
+A name is written once and never changes; a half-written object is never visible.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlparse
+
+from components.shared.errors import InvalidInput, ServiceFault
+
+
+class Store(Protocol):
+    """What a step may ask of a store. Names are relative POSIX paths such as `objects/ab/abcd...`."""
+
+    uri: str
+
+    def get(self, name: str) -> bytes: ...
+    def put(self, name: str, data: bytes) -> None: ...
+    def put_new(self, name: str, data: bytes) -> bool: ...
+    def exists(self, name: str) -> bool: ...
+    def list(self, prefix: str) -> Iterator[str]: ...
+    def fetch(self, name: str, path: Path) -> None: ...
+    def send(self, path: Path, name: str) -> None: ...
+
+
+def open_store(uri: str) -> Store:
+    """The store behind `uri`.
+
+    Raises:
+        InvalidInput: the scheme is unknown or the folder cannot be written.
+    """
+    parts = urlparse(uri)
+    if parts.scheme == "file":
+        return FolderStore(Path(unquote(parts.path)))
+    raise InvalidInput(f"store URI {uri!r}: got scheme {parts.scheme!r}, expected file:///folder or s3://bucket/prefix")
+
+
+class FolderStore:
+    """A store in a local folder: written beside, then renamed or linked into place."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise InvalidInput(f"store folder {root}: cannot be made ({fault.strerror})") from fault
+        if not os.access(root, os.W_OK):
+            raise InvalidInput(f"store folder {root}: not writable")
+        self.root = root.resolve()
+        self.uri = self.root.as_uri()
+
+    def get(self, name: str) -> bytes:
+        """Bytes of `name`.
+
+        Raises:
+            InvalidInput: there is no such name.
+        """
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError as missing:
+            raise InvalidInput(f"{self.uri}: no object named {name!r}") from missing
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write `name` whole; an existing object is replaced in one step."""
+        beside = self._beside(name, data)
+        os.replace(beside, self._path(name))
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        """Write `name` only if nobody has: False says that somebody was first."""
+        path = self._path(name)
+        if path.exists():
+            return False
+        beside = self._beside(name, data)
+        try:
+            os.link(beside, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink()
+
+    def exists(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Names that begin with the folder `prefix`, in order."""
+        top = self._path(prefix)
+        for path in sorted(top.rglob("*")) if top.is_dir() else []:
+            if path.is_file() and not path.name.startswith(".writing-"):
+                yield path.relative_to(self.root).as_posix()
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy `name` to a local file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".writing-{secrets.token_hex(8)}")
+        beside.write_bytes(self.get(name))
+        os.replace(beside, path)
+
+    def send(self, path: Path, name: str) -> None:
+        """Copy a local file to `name`."""
+        self.put(name, path.read_bytes())
+
+    def _path(self, name: str) -> Path:
+        path = self.root / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise InvalidInput(f"{self.uri}: {name!r} is no object name")
+        return path
+
+    def _beside(self, name: str, data: bytes) -> Path:
+        path = self._path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_name(f".writing-{secrets.token_hex(8)}")
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as fault:
+            raise ServiceFault(f"{self.uri}: cannot write {name!r} ({fault.strerror})") from fault
+        return beside
