@@ -63,9 +63,7 @@ def nightly_retrain(
             exported.set_display_name("ONNX export")
             onnx_model = exported.outputs["onnx_model"]
 
-            calibrated = calibrate_int8(
-                onnx_model=onnx_model, dataset=dataset, store_uri=store_uri, settings=calibrate
-            )
+            calibrated = calibrate_int8(onnx_model=onnx_model, dataset=dataset, store_uri=store_uri, settings=calibrate)
             calibrated.set_display_name("INT8 calibration")
             models = {"onnx_model": onnx_model, "int8_model": calibrated.outputs["int8_model"]}
 

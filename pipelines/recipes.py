@@ -1,0 +1,79 @@
+"""Recipes: every number of a night in one value, `production` first and its twins derived from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.augment.settings import AugmentSettings
+from components.build_engine.settings import BuildEngineSettings
+from components.calibrate.settings import CalibrateSettings
+from components.evaluate.settings import EvaluateSettings
+from components.export.settings import ExportSettings
+from components.intake.settings import IntakeSettings
+from components.judge.settings import JudgeSettings
+from components.notify.settings import NotifySettings
+from components.plan.settings import PlanSettings
+from components.release.settings import ReleaseSettings
+from components.shared.errors import InvalidInput
+from components.shared.settings import Settings, read_settings
+from components.train.settings import TrainSettings
+
+
+class Recipe(Settings):
+    """The settings of one kind of night: a name for its model and one value a step."""
+
+    model_name: str
+    intake: IntakeSettings = IntakeSettings()
+    plan: PlanSettings = PlanSettings()
+    augment: AugmentSettings = AugmentSettings()
+    train: TrainSettings = TrainSettings()
+    export: ExportSettings = ExportSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
+    build_engine: BuildEngineSettings = BuildEngineSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    judge: JudgeSettings = JudgeSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    notify: NotifySettings = NotifySettings()
+
+    def as_parameters(self) -> dict[str, Any]:
+        """The recipe as Kubeflow parameters: one plain dict a step, every field with its value."""
+        return self.model_dump(mode="json")
+
+
+def production() -> Recipe:
+    """The detector that ships."""
+    return Recipe(model_name="parts-detector")
+
+
+def demo() -> Recipe:
+    """Production's graph on the sample parts: minutes on two cores, and still a detector that works."""
+    full = production()
+    return full.changed(model_name="parts-detector")
+
+
+def smoke() -> Recipe:
+    """Production's graph in a minute: every step runs, nothing is good."""
+    full = production()
+    return full.changed(model_name=full.model_name + "-smoke")
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {"production": production, "demo": demo, "smoke": smoke}
+
+
+def find_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe called `name` with dotted changes such as {"train.epochs": 3} applied.
+
+    Raises:
+        InvalidInput: no such recipe, no such field, or a value that does not fit.
+    """
+    if name not in RECIPES:
+        raise InvalidInput(f"recipe {name!r}: expected one of {', '.join(RECIPES)}")
+    values = RECIPES[name]().as_parameters()
+    for path, value in (changes or {}).items():
+        *parents, field = path.split(".")
+        place = values
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or field not in place:
+            raise InvalidInput(f"--set {path}: recipe {name!r} has no such setting; `yanshan show {name} --settings`")
+        place[field] = value
+    return read_settings(Recipe, values)

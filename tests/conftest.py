@@ -1,0 +1,32 @@
+"""What every test may use: golden files, and a fresh store in a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.shared.store import Store, open_store
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew; then review the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with its golden file; `--update-golden` writes it."""
+
+    def compare(text: str, name: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text)
+        assert text == path.read_text(), f"{name} differs; if that is meant: pytest --update-golden, review the diff"
+
+    return compare
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store((tmp_path / "store").as_uri())

@@ -1,0 +1,136 @@
+"""The smoke night: every step really runs, from the compiled pipeline, on an export made by hand."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from components.shared.releases import releases
+from components.shared.store import open_store
+from pipelines.local import open_workspace, run_night
+from pipelines.outcome import Outcome
+from pipelines.recipes import find_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES = {"traffic cone": (0, 120, 255), "Päckchen": (200, 80, 40)}
+
+
+def write_export(folder: Path, images: int = 24, seed: int = 3) -> Path:
+    """A COCO export as no factory of ours writes it: other classes, sizes, category ids, PNG and JPEG mixed."""
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    listing, boxes = [], []
+    for number in range(1, images + 1):
+        width, height = int(rng.integers(90, 200)), int(rng.integers(70, 160))
+        picture = rng.integers(90, 140, (height, width, 3)).astype(np.uint8)
+        for category, colour in enumerate(SHAPES.values(), start=4):
+            w, h = int(rng.integers(24, 40)), int(rng.integers(24, 40))
+            x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+            cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), colour, -1)
+            box = {"id": len(boxes) + 1, "image_id": number, "category_id": category, "bbox": [x, y, w, h]}
+            boxes.append(box | {"area": w * h, "iscrowd": 0})
+        name = f"frame {number}.{'png' if number % 2 else 'jpg'}"
+        cv2.imwrite(str(folder / "images" / name), picture)
+        listing.append({"id": number, "file_name": name, "width": width, "height": height})
+    categories = [{"id": number, "name": name} for number, name in enumerate(SHAPES, start=4)]
+    coco = {"images": listing, "annotations": boxes, "categories": categories}
+    (folder / "labels.json").write_text(json.dumps(coco, ensure_ascii=False))
+    return folder
+
+
+Night = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("night")
+    write_export(folder / "inbox" / "batch")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def night(place: Path) -> Night:
+    def run(**changes: object) -> Outcome:
+        recipe = find_recipe("smoke", changes)
+        return run_night(recipe, (place / "inbox").as_uri(), open_workspace(place / "workspace"))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def refused(night: Night) -> Outcome:
+    return night(**{"judge.min_map_50_95": 0.999})
+
+
+@pytest.fixture(scope="module")
+def released(night: Night, refused: Outcome) -> Outcome:
+    return night()
+
+
+def test_a_refused_night_names_its_reason_and_registers_nothing(refused: Outcome) -> None:
+    assert refused.ended == "refused"
+    assert any("0.999" in reason for reason in refused.reasons)
+    # Ask the disk, not the run status: the local runner also says SUCCESS for steps it skipped.
+    assert not list(Path(refused.folder).glob("**/release-model/*"))
+    assert list(Path(refused.folder).glob("**/notify-people/executor_output.json"))
+
+
+def test_a_released_night_leaves_a_version_and_its_bundle(released: Outcome, place: Path) -> None:
+    assert released.ended == "released" and released.version == 1
+    assert list(Path(released.folder).glob("**/release-model/executor_output.json"))
+    store = open_store((place / "workspace" / "store").as_uri())
+    (release,) = releases(store, released.model_name)
+    names = {name.removeprefix(f"{release.prefix}/") for name in store.list(release.prefix)}
+    assert {"release.json", "checkpoint/model.pt", "models/model.onnx", "models/model.int8.qdq.onnx"} <= names
+    assert any(name.endswith("target.json") for name in names)
+
+
+def test_mlflow_holds_the_version_as_challenger(released: Outcome, place: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place / 'workspace' / 'mlflow.db'}")
+    version = client.get_model_version_by_alias(released.model_name, "challenger")
+    assert int(version.version) == released.version
+
+
+def test_what_the_refused_night_had_done_is_not_paid_for_again(refused: Outcome, released: Outcome) -> None:
+    assert released.seconds["train-detector"] < max(3.0, refused.seconds["train-detector"] / 2)
+    log = (Path(released.folder) / "run.log").read_text()
+    for step in ("augment", "train", "export", "calibrate", "build_engine"):
+        assert f"step={step} remembered" in log
+
+
+def test_scores_hold_float_and_int8(released: Outcome) -> None:
+    scores = json.loads((Path(released.artifacts["scores"]) / "scores.json").read_text())
+    assert scores["class_names"] == list(SHAPES)
+    for precision in ("float", "int8"):
+        assert 0 <= scores["challenger"][precision]["map_50_95"] <= 1
+        assert scores["challenger"][precision]["size_bytes"] > 10_000
+
+
+def test_every_artifact_lies_where_the_outcome_says(released: Outcome) -> None:
+    expected = "dataset intake_report training_set augment_report checkpoint training_report onnx_model int8_model"
+    expected += " calibration_report engines scores evaluation_report decision verdict release_record"
+    assert set(expected.split()) <= set(released.artifacts)
+    assert all(Path(released.artifacts[name]).exists() for name in expected.split())
+
+
+def test_a_night_with_nothing_new_is_skipped(night: Night, released: Outcome) -> None:
+    again = night()
+    assert again.ended == "skipped"
+    assert set(again.seconds) == {"intake-labels", "plan-night", "notify-people"}
+
+
+def test_a_bad_inbox_ends_before_anything_is_trained(place: Path) -> None:
+    (place / "empty").mkdir()
+    command = [sys.executable, "-m", "pipelines", "run", "smoke", "--inbox", str(place / "empty")]
+    command += ["--workspace", str(place / "other")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "intake-labels" in done.stderr and "log:" in done.stderr and "carry on:" in done.stderr
+    assert "train-detector" not in done.stderr
