@@ -32,7 +32,11 @@ def test_the_graph_is_the_one_we_reviewed(compiled: Path, golden: Callable[[str,
 
 
 def test_the_ir_is_the_one_we_reviewed(compiled: Path, golden: Callable[[str, str], None]) -> None:
-    text = re.sub(r"sdkVersion: .*", "sdkVersion: normalised", compiled.read_text())
+    documents = list(yaml.safe_load_all(compiled.read_text()))
+    documents[0]["sdkVersion"] = "any"
+    for parameter in documents[0]["root"]["inputDefinitions"]["parameters"].values():
+        parameter.pop("defaultValue", None)  # the recipe's numbers, which have their own test
+    text = yaml.safe_dump_all(documents, sort_keys=True, width=110)
     golden(re.sub(r"image: .*/(\w+):\S+", r"image: \1", text), "nightly_retrain.ir.yaml")
 
 
