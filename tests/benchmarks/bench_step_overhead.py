@@ -1,4 +1,4 @@
-"""What the DAG adds to a step: a no-op component through the local runner, against the same function called directly."""
+"""What the DAG adds to a step: a no-op component through the local runner, against the function called directly."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from kfp import dsl, local
 REPEATS = 10
 
 
-@dsl.component(install_kfp_package=False)
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
 def answer(word: str) -> str:
     """Return the word."""
     return word
