@@ -14,7 +14,7 @@ BeltKind = Literal["brushed", "rubber", "brick", "gravel", "grass"]
 
 
 def belt_texture(kind: BeltKind, size_px: int, colour: tuple[float, float, float], seed: int) -> np.ndarray:
-    """A stretch of belt that repeats without a seam along x: (size_px, 3 * size_px, 3) float32 BGR reflectance.
+    """A belt once round: (size_px, W, 3) float32 BGR reflectance; its second half mirrors the first, so no seam.
 
     Raises:
         MissingCapability: a photographic belt is asked for and scikit-image is not installed.
@@ -22,10 +22,9 @@ def belt_texture(kind: BeltKind, size_px: int, colour: tuple[float, float, float
     rng = np.random.default_rng(seed)
     paint = {"brushed": _brushed, "rubber": _rubber}.get(kind)
     relief = paint(size_px, rng) if paint else _photograph(kind, size_px, rng)
-    relief += 0.05 * smooth_noise(rng, relief.shape, size_px // 6)
-    half = relief.shape[1] // 2
-    relief[:, half:] = relief[:, : relief.shape[1] - half][:, ::-1]  # mirrored: the belt runs round
-    return np.clip(relief[..., None] * np.float32(colour), 0.01, 1).astype(np.float32)
+    relief += 0.04 * smooth_noise(rng, relief.shape, size_px // 6)
+    relief = np.hstack([relief, relief[:, ::-1]])
+    return np.clip(relief[..., None] * np.array(colour, np.float32), 0.01, 1).astype(np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain_px: float) -> np.ndarray:
@@ -37,8 +36,8 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain_px: flo
 
 def _brushed(size_px: int, rng: np.random.Generator) -> np.ndarray:
     """Brushed steel: streaks along the belt and a few scratches across it."""
-    shape = (size_px, 3 * size_px)
-    streaks = cv2.resize(rng.standard_normal((size_px, 24), dtype=np.float32), shape[::-1])
+    shape = (size_px, 2 * size_px)
+    streaks = cv2.resize(rng.standard_normal((size_px, 16), dtype=np.float32), shape[::-1])
     fine = cv2.blur(rng.standard_normal(shape, dtype=np.float32), (size_px // 8 | 1, 1)) * np.sqrt(size_px / 8)
     relief = 1 + 0.05 * streaks + 0.07 * fine
     for _ in range(int(rng.integers(2, 9))):
@@ -51,23 +50,20 @@ def _brushed(size_px: int, rng: np.random.Generator) -> np.ndarray:
 def _rubber(size_px: int, rng: np.random.Generator) -> np.ndarray:
     """A woven rubber belt: a fine diamond pattern, worn unevenly."""
     pitch = size_px * rng.uniform(0.02, 0.035)
-    y, x = np.mgrid[0:size_px, 0 : 3 * size_px].astype(np.float32)
+    y, x = np.mgrid[0:size_px, 0 : 2 * size_px].astype(np.float32)
     weave = np.cos((x + y) * np.pi / pitch) + np.cos((x - y) * np.pi / pitch)
     grain = rng.standard_normal(weave.shape, dtype=np.float32)
-    return 1 + 0.05 * weave + 0.06 * grain + 0.08 * smooth_noise(rng, weave.shape, size_px / 3)
+    return 1 + 0.05 * weave + 0.06 * grain + 0.05 * smooth_noise(rng, weave.shape, size_px / 3)
 
 
 def _photograph(kind: str, size_px: int, rng: np.random.Generator) -> np.ndarray:
-    """A random, mirrored cut of a photograph, its contrast brought to a belt's."""
+    """A strip of a photograph at random magnification, its contrast brought to a belt's."""
     photograph = _shipped_texture(kind)
-    cut = int(rng.integers(260, 420))
-    top, left = rng.integers(0, 512 - cut, 2)
-    square = cv2.resize(
-        photograph[top : top + cut, left : left + cut], (size_px, size_px), interpolation=cv2.INTER_AREA
-    )
-    if rng.random() < 0.5:
-        square = square[::-1]
-    relief = np.hstack([square, square[:, ::-1], square])
+    cut = int(rng.integers(240, 400))
+    top = int(rng.integers(0, len(photograph) - cut))
+    strip = photograph[top : top + cut, :: 1 if rng.random() < 0.5 else -1]
+    zoom = size_px / cut
+    relief = cv2.resize(strip, (round(strip.shape[1] * zoom), size_px), interpolation=cv2.INTER_AREA)
     return 1 + (relief - relief.mean()) * np.float32(rng.uniform(0.9, 1.4))
 
 
@@ -78,4 +74,6 @@ def _shipped_texture(kind: str) -> np.ndarray:
     path = Path(package.origin).parent / "data" / f"{kind}.png" if package and package.origin else Path()
     if not path.is_file():
         raise MissingCapability(f"belt texture {kind!r}: expected it inside the package scikit-image (extra `data`)")
-    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+    photograph = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert photograph is not None
+    return photograph.astype(np.float32) / 255

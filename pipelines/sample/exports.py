@@ -62,7 +62,8 @@ def holds_export(folder: Path, request: dict) -> bool:
 
 def _coco(folder: Path, frames: Sequence[Frame], class_names: Sequence[str]) -> None:
     """annotations/instances.json: boxes as x, y, width, height; the facts as keys of each image."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image_id, frame in enumerate(frames, start=1):
         size = {"width": frame.width_px, "height": frame.height_px}
         images.append({"id": image_id, "file_name": frame.file_name, **size, **frame.facts})
@@ -126,12 +127,11 @@ def _cvat(folder: Path, frames: Sequence[Frame], class_names: Sequence[str]) -> 
         _leaves(xml.SubElement(labels, "label"), name=name, type="rectangle")
     for number, frame in enumerate(frames):
         size = {"width": str(frame.width_px), "height": str(frame.height_px)}
-        image = xml.SubElement(root, "image", id=str(number), name=frame.file_name, **size)
-        for (x0, y0, x1, y1), class_id in zip(frame.boxes, frame.class_ids, strict=True):
-            corners = {"xtl": f"{x0:.2f}", "ytl": f"{y0:.2f}", "xbr": f"{x1:.2f}", "ybr": f"{y1:.2f}"}
-            xml.SubElement(
-                image, "box", label=class_names[class_id], source="manual", occluded="0", **corners, z_order="0"
-            )
+        image = xml.SubElement(root, "image", {"id": str(number), "name": frame.file_name, **size})
+        for box, class_id in zip(frame.boxes, frame.class_ids, strict=True):
+            corners = {side: f"{at:.2f}" for side, at in zip(("xtl", "ytl", "xbr", "ybr"), box, strict=True)}
+            label = {"label": class_names[class_id], "source": "manual", "occluded": "0"}
+            xml.SubElement(image, "box", {**label, **corners, "z_order": "0"})
         facts = xml.SubElement(image, "tag", label="frame", source="manual")
         for key, value in frame.facts.items():
             xml.SubElement(facts, "attribute", name=key).text = value

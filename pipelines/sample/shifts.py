@@ -12,6 +12,7 @@ Shift = Literal["day", "night"]
 SHIFTS: tuple[Shift, ...] = ("day", "night")
 SITE = "plant-a"
 FRAMES_PER_SESSION_PAIR = 30
+FILE_NAME_PATTERN = r"(?P<session>(?P<shift>day|night)_(?P<camera>cam\d+)_s\d+)_\d{6}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ CAMERAS = (
 class Session:
     """10 to 20 consecutive frames of one camera under one light; `light` points from the belt to the lamp."""
 
+    shift: Shift
     number: int
     frame: int
     camera: Camera
@@ -56,8 +58,8 @@ class Session:
 
     @property
     def name(self) -> str:
-        """As it stands in file names: s003."""
-        return f"s{self.number:03d}"
+        """As file names begin: day_cam1_s003."""
+        return f"{self.shift}_{self.camera.name}_s{self.number:03d}"
 
 
 def session_of(seed: int, shift: Shift, index: int) -> Session:
@@ -67,9 +69,11 @@ def session_of(seed: int, shift: Shift, index: int) -> Session:
     second = within >= first_length
     number = 2 * pair + second
     rng = _rng(seed, shift, number, 2)
-    camera = CAMERAS[int(rng.integers(len(CAMERAS)))]
+    every_camera, turn = divmod(number, len(CAMERAS))  # each once before one comes again
+    camera = CAMERAS[_rng(seed, shift, every_camera, 3).permutation(len(CAMERAS))[turn]]
     frame = within - first_length if second else within
     return Session(
+        shift,
         seed * 1000 + number,
         frame,
         camera,
@@ -79,9 +83,9 @@ def session_of(seed: int, shift: Shift, index: int) -> Session:
     )
 
 
-def captured_at(seed: int, shift: Shift, session: Session) -> str:
+def captured_at(seed: int, session: Session) -> str:
     """When a frame was taken, ISO 8601: sessions every 80 s from the start of the shift, frames every 2 s."""
-    opens, hours = (6, 16) if shift == "day" else (22, 8)
+    opens, hours = (6, 16) if session.shift == "day" else (22, 8)
     days, slot = divmod(session.number - seed * 1000, hours * 45)
     start = datetime(2026, 3, 2, opens) + timedelta(days=seed % 365 + days, seconds=80 * slot + 2 * session.frame)
     return start.isoformat()
@@ -107,10 +111,10 @@ def _light(rng: np.random.Generator, shift: Shift) -> dict:
     return {
         "light": light,
         "light_colour": casts[int(rng.integers(3))],
-        "light_slope": _slope(rng, 0.55),
-        "ambient": float(rng.uniform(0.15, 0.3)),
-        "exposure": float(rng.uniform(0.2, 0.5)),
-        "noise": float(rng.uniform(0.014, 0.03)),
+        "light_slope": _slope(rng, 0.45),
+        "ambient": float(rng.uniform(0.25, 0.4)),
+        "exposure": float(rng.uniform(0.22, 0.5)),
+        "noise": float(rng.uniform(0.01, 0.024)),
         "motion_px": float(rng.uniform(1.5, 5)),
     }
 

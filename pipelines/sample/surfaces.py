@@ -15,7 +15,7 @@ METALS = (
     ((0.16, 0.42, 0.60), 0.9, 0.24),  # brass
     ((0.105, 0.10, 0.10), 0.45, 0.24),  # black oxide
 )
-RUST = np.float32((0.06, 0.16, 0.32))
+RUST = np.array((0.06, 0.16, 0.32), np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def metal_skin(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     """Albedo (H, W, 3) and shine (H, W) of one part: a metal, stained, one in four rusty."""
     colour, shine, _ = METALS[int(rng.choice(len(METALS), p=[share for *_, share in METALS]))]
     stain = 1 + 0.05 * smooth_noise(rng, mask.shape, 7) + 0.03 * rng.standard_normal(mask.shape, dtype=np.float32)
-    albedo = stain[..., None] * np.float32(colour) * np.float32(rng.uniform(0.85, 1.15))
+    albedo = stain[..., None] * np.array(colour, np.float32) * np.float32(rng.uniform(0.85, 1.15))
     gloss = np.full(mask.shape, shine * rng.uniform(0.6, 1), np.float32)
     if rng.random() < 0.25:
         spots = smooth_noise(rng, mask.shape, mask.shape[0] / 6) + 0.6 * smooth_noise(rng, mask.shape, 3)
@@ -45,16 +45,16 @@ def metal_skin(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 def shade(relief: Relief, session: Session) -> np.ndarray:
     """Light reaching the camera, (H, W, 3) float32 BGR, about 0 to 1 before exposure."""
     normals = _normals(relief.height)
-    light = np.float32(session.light)
+    light = np.array(session.light, np.float32)
     lit = _lamp_pool(relief.height.shape, session) * (1 - 0.85 * _cast_shadow(relief.height, light))
     hidden = np.clip((cv2.blur(relief.height, (17, 17)) - relief.height) / 14, 0, 0.6)
     lambert = np.clip(_dot(normals, light), 0, None)
-    fill = np.clip(_dot(normals, np.float32((-light[0], -light[1], light[2]))), 0, None)
+    fill = np.clip(_dot(normals, light * np.array((-1, -1, 1), np.float32)), 0, None)
     matte = lambert * lit + (session.ambient + 0.15 * fill) * (1 - hidden)
     highlight = relief.shine * (_gloss(normals, light) * lit + _surroundings(normals, light) * (1 - hidden))
     tint = 0.5 * relief.albedo + 0.3
     seen = relief.albedo * (matte * (1 - 0.25 * relief.shine))[..., None] + tint * highlight[..., None]
-    return seen * np.float32(session.light_colour)
+    return seen * np.array(session.light_colour, np.float32)
 
 
 def _normals(height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ def _dot(normals: tuple[np.ndarray, np.ndarray, np.ndarray], direction: np.ndarr
 
 def _gloss(normals: tuple[np.ndarray, np.ndarray, np.ndarray], light: np.ndarray) -> np.ndarray:
     """Highlight after Blinn: the power 32 of the half vector's cosine, with a wide, weak skirt."""
-    half = light + np.float32((0, 0, 1))
+    half = light + np.array((0, 0, 1), np.float32)
     cosine = np.clip(_dot(normals, half / np.linalg.norm(half)), 0, None)
     skirt = cosine**2
     skirt *= skirt
