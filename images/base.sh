@@ -1,21 +1,18 @@
 #!/bin/sh
 # Makes the base image from Debian's own packages, for where no registry can be reached: images/base.sh NAME
-# Needs root, debootstrap and Docker. MIRROR names another Debian mirror.
+# Needs root, debootstrap and Docker. MIRROR is the URL of a Debian mirror other than debootstrap's own.
 set -eu
 name=$1
-mirror=${MIRROR:-http://deb.debian.org}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
-debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror/debian" >"$root.log" 2>&1 || {
+debootstrap --variant=minbase --include=ca-certificates bookworm "$root" ${MIRROR:-} >"$root.log" 2>&1 || {
     tail -n 20 "$root.log" >&2
     exit 4
 }
-cat >"$root/etc/apt/sources.list" <<SOURCES
-deb $mirror/debian bookworm main
-deb $mirror/debian bookworm-updates main
-deb $mirror/debian-security bookworm-security main
-SOURCES
+# The same mirror's corrections and security updates.
+sed -i -E 'p; s#(.*) bookworm main#\1 bookworm-updates main#p; s#/debian/? bookworm-updates#/debian-security bookworm-security#' \
+    "$root/etc/apt/sources.list"
 # What Debian's slim image leaves out too.
 printf 'path-exclude /usr/share/%s/*\n' doc man info locale >"$root/etc/dpkg/dpkg.cfg.d/slim"
 rm -rf "$root.log" "$root"/usr/share/doc/* "$root"/usr/share/man/* "$root"/usr/share/info/* "$root"/usr/share/locale/* \

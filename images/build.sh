@@ -27,11 +27,11 @@ fetch_packages() {
     for list in images/build-tools.txt "images/$1/requirements.txt"; do
         done_mark=$wheels/$(sha256sum "$list" | cut -c1-16).fetched
         [ -e "$done_mark" ] && continue
-        "$python" -m pip download --quiet --no-deps --require-hashes --dest "$wheels" --requirement "$list"
+        "$python" -m pip download -qq --no-deps --require-hashes --dest "$wheels" --requirement "$list"
         touch "$done_mark"
     done
     [ "$1" != engine ] || [ -z "${TENSORRT:-}" ] ||
-        "$python" -m pip download --quiet --dest "$wheels" "tensorrt==$TENSORRT"
+        "$python" -m pip download -qq --dest "$wheels" "tensorrt==$TENSORRT"
 }
 
 serve_packages() {
