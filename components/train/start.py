@@ -1,0 +1,98 @@
+"""Where a fit starts from: the champion, weights that the user names, or nothing."""
+
+import inspect
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from components.shared.digests import digest_file
+from components.shared.errors import InvalidInput
+from components.shared.releases import bring_release, champion
+from components.shared.store import Store
+from components.train.checkpoint import read_checkpoint
+from components.train.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Starting weights and what they are called in records; no weights mean from scratch."""
+
+    source: str = "scratch"
+    digest: str = ""
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    warm: bool = False
+
+
+def find_start(store: Store, model_name: str, settings: TrainSettings, folder: Path) -> Start:
+    """The champion's weights where it has the same architecture, else the user's, else none.
+
+    Raises:
+        InvalidInput: the weights cannot be read safely.
+    """
+    leader = champion(store, model_name) if settings.warm_start else None
+    if leader is not None:
+        path = bring_release(store, leader, folder / "champion", "checkpoint") / "checkpoint" / "model.pt"
+        content = read_checkpoint(path)
+        if content["architecture"] == settings.architecture:
+            return Start(
+                f"champion {model_name} version {leader.version}",
+                digest_file(path),
+                content["state_dict"],
+                tuple(content["class_names"]),
+                warm=True,
+            )
+        logger.info(
+            "champion version=%d has architecture=%s, wanted %s: not a start",
+            leader.version,
+            content["architecture"],
+            settings.architecture,
+        )
+    return _named_weights(Path(settings.weights)) if settings.weights else Start()
+
+
+def _named_weights(path: Path) -> Start:
+    if not path.is_file():
+        raise InvalidInput(f"train.weights: got {path}, expected a .pt file")
+    source, digest = f"weights {path.name}", digest_file(path)
+    try:
+        content = read_checkpoint(path)
+        return Start(source, digest, content["state_dict"], tuple(content["class_names"]))
+    except InvalidInput:
+        network = _read_ultralytics(path)
+        return Start(source, digest, network.float().state_dict(), tuple(network.names.values()))
+
+
+def _read_ultralytics(path: Path) -> torch.nn.Module:
+    """The network in a file that Ultralytics saved: a pickle of modules, of which only layer classes are allowed.
+
+    Raises:
+        InvalidInput: it names anything else, or holds no network.
+    """
+    try:
+        with torch.serialization.safe_globals(_layer_classes()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as refusal:
+        raise InvalidInput(
+            f"weights {path}: refused, expected our checkpoint or a network of known layers, got {refusal}"
+        ) from refusal
+    network = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
+    if not isinstance(network, torch.nn.Module) or not hasattr(network, "names"):
+        raise InvalidInput(f"weights {path}: no network in it, expected one under 'model' or 'ema'")
+    return network
+
+
+def _layer_classes() -> list[type]:
+    """Classes whose instances hold tensors and do nothing while they are unpickled."""
+    import ultralytics.nn.modules as layers
+    from ultralytics.nn import tasks
+    from ultralytics.utils import IterableSimpleNamespace
+
+    own = {value for module in (layers, layers.block, layers.conv, layers.head) for value in vars(module).values()}
+    torchs = set(vars(torch.nn).values())
+    modules = {kind for kind in own | torchs if inspect.isclass(kind) and issubclass(kind, torch.nn.Module)}
+    return [*sorted(modules, key=lambda kind: kind.__qualname__), tasks.DetectionModel, IterableSimpleNamespace]
