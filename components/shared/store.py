@@ -3,6 +3,7 @@
 A name is written once and never changes; a half-written object is never visible.
 """
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class FolderStore:
     def put(self, name: str, data: bytes) -> None:
         """Write `name` whole; an existing object is replaced in one step."""
         beside = self._beside(name, data)
-        os.replace(beside, self._path(name))
+        beside.replace(self._path(name))
 
     def put_new(self, name: str, data: bytes) -> bool:
         """Write `name` only if nobody has: False says that somebody was first."""
@@ -97,7 +98,7 @@ class FolderStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".writing-{secrets.token_hex(8)}")
         beside.write_bytes(self.get(name))
-        os.replace(beside, path)
+        beside.replace(path)
 
     def send(self, path: Path, name: str) -> None:
         """Copy a local file to `name`."""
@@ -119,5 +120,7 @@ class FolderStore:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as fault:
-            raise ServiceFault(f"{self.uri}: cannot write {name!r} ({fault.strerror})") from fault
+            ours = fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+            kind = InvalidInput if ours else ServiceFault
+            raise kind(f"{self.uri}: cannot write {name!r} ({fault.strerror})") from fault
         return beside

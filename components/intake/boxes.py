@@ -1,0 +1,146 @@
+"""The labels of one image: made pixels of the stored image, checked, repaired or quarantined one by one."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.intake.findings import QUARANTINED, REPAIRED, Code, Finding
+from components.intake.labels import Label, LabeledImage
+from components.intake.settings import IntakeSettings
+
+ROUNDING_PX = 0.5
+"""Coordinates outside the image by no more than this are rounding of the writer, and clipped without a word."""
+
+
+@dataclass(frozen=True)
+class CheckedLabels:
+    """What is left: boxes (N, 4) float32 x0 y0 x1 y1 in pixels with their class ids, and what became of the others."""
+
+    boxes: np.ndarray
+    class_ids: list[int]
+    findings: tuple[Finding, ...]
+
+
+def check_labels(
+    told: LabeledImage,
+    size_px: tuple[int, int],
+    orientation: int,
+    class_ids: Mapping[str, int],
+    settings: IntakeSettings,
+) -> CheckedLabels:
+    """Check every label of one image.
+
+    Args:
+        told: As the export tells it.
+        size_px: Width and height of the stored, upright image.
+        orientation: EXIF orientation of the original photo.
+        class_ids: Registered classes.
+        settings: Thresholds and aliases.
+    """
+    findings: list[Finding] = []
+    kept: list[tuple[np.ndarray, int]] = []
+    for label in told.labels:
+        name = settings.class_aliases.get(label.class_name, label.class_name)
+        if name not in class_ids:
+            message = f"class {label.class_name!r}, expected one of {', '.join(class_ids)}"
+            findings.append(Finding(told.source, label.row, Code.CLS_UNKNOWN, QUARANTINED, message))
+            continue
+        box, found = _check_box(told, label, size_px, orientation, settings)
+        if name != label.class_name:
+            found.append((Code.CLS_ALIAS, REPAIRED, f"class {label.class_name!r} is {name!r}"))
+        if box is not None and _repeats(box, class_ids[name], kept, settings.duplicate_iou):
+            found.append((Code.BOX_DUP, REPAIRED, "the same box of the same class again: dropped"))
+            box = None
+        findings += [Finding(told.source, label.row, *outcome) for outcome in found]
+        if box is not None:
+            kept.append((box, class_ids[name]))
+    boxes = np.array([box for box, _ in kept], np.float32).reshape(-1, 4)
+    return CheckedLabels(boxes, [class_id for _, class_id in kept], tuple(findings))
+
+
+def _check_box(
+    told: LabeledImage, label: Label, size_px: tuple[int, int], orientation: int, settings: IntakeSettings
+) -> tuple[np.ndarray | None, list[tuple[Code, str, str]]]:
+    if not all(math.isfinite(value) for value in (*label.box, label.rotation_deg)):
+        return None, [(Code.BOX_NAN, QUARANTINED, f"coordinates {label.box}, expected finite numbers")]
+    x0, y0, x1, y1 = label.box
+    if x1 < x0 or y1 < y0:
+        return None, [(Code.BOX_NEG, QUARANTINED, f"ends before it starts: {_show(np.array(label.box))}")]
+    found = []
+    box = _in_pixels(told, label.box, size_px)
+    if label.rotation_deg % 360:
+        hull = _hull(box, label)
+        growth = _area(hull) / max(_area(box), 1e-9)
+        found.append((Code.BOX_ROTATED, REPAIRED, f"turned {label.rotation_deg:g} deg: hull, {growth:.2f} of its area"))
+        box = hull
+    box, turned = _upright(told, box, size_px, orientation)
+    found += turned
+    return _inside(box, size_px, settings, found)
+
+
+def _inside(
+    box: np.ndarray, size_px: tuple[int, int], settings: IntakeSettings, found: list[tuple[Code, str, str]]
+) -> tuple[np.ndarray | None, list[tuple[Code, str, str]]]:
+    width, height = size_px
+    clipped = np.array([box[0].clip(0, width), box[1].clip(0, height), box[2].clip(0, width), box[3].clip(0, height)])
+    where = f"{_show(box)} in an image of {width}x{height} px"
+    if np.abs(clipped - box).max() > ROUNDING_PX:
+        share = _area(clipped) / max(_area(box), 1e-9)
+        if share < settings.min_inside_share:
+            return None, [*found, (Code.BOX_OOB, QUARANTINED, f"{where}: {share:.0%} inside")]
+        found = [*found, (Code.BOX_OOB, REPAIRED, f"{where}: clipped, {share:.0%} inside")]
+    if min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < settings.min_side_px:
+        return None, [*found, (Code.BOX_ZERO, QUARANTINED, f"{where}: a side under {settings.min_side_px:g} px")]
+    return clipped, found
+
+
+def _in_pixels(told: LabeledImage, box: tuple[float, float, float, float], size_px: tuple[int, int]) -> np.ndarray:
+    return np.array(box, np.float64) * (np.tile(size_px, 2) if told.relative else 1.0)
+
+
+def _upright(
+    told: LabeledImage, box: np.ndarray, size_px: tuple[int, int], orientation: int
+) -> tuple[np.ndarray, list[tuple[Code, str, str]]]:
+    """Boxes of a sideways photo whose label file tells its sides swapped, brought into the upright image."""
+    width, height = size_px
+    if orientation < 5 or told.relative or (told.width_px, told.height_px) != (height, width) or width == height:
+        return box, []
+    if told.rescale:
+        turned = box * np.tile([width / height, height / width], 2)
+        return turned, [(Code.IMG_EXIF, REPAIRED, "stretched back: the export swapped the photo's sides")]
+    x0, y0, x1, y1 = box
+    turned = {
+        5: (y0, x0, y1, x1),
+        6: (width - y1, x0, width - y0, x1),
+        7: (width - y1, height - x1, width - y0, height - x0),
+        8: (y0, height - x1, y1, height - x0),
+    }[orientation]
+    return np.array(turned), [(Code.IMG_EXIF, REPAIRED, "turned with its photo: labeled on the unturned pixels")]
+
+
+def _hull(box: np.ndarray, label: Label) -> np.ndarray:
+    """Axis-aligned hull, in pixels, of a box turned clockwise (the y axis points down) about its pivot."""
+    corners = np.array([[box[0], box[1]], [box[2], box[1]], [box[2], box[3]], [box[0], box[3]]])
+    pivot = corners[0] if label.pivot == "corner" else corners.mean(axis=0)
+    angle = math.radians(label.rotation_deg)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    turned = (corners - pivot) @ turn + pivot
+    return np.concatenate([turned.min(axis=0), turned.max(axis=0)])
+
+
+def _repeats(box: np.ndarray, class_id: int, kept: list[tuple[np.ndarray, int]], iou: float) -> bool:
+    same = np.array([other for other, of_class in kept if of_class == class_id]).reshape(-1, 4)
+    sides = np.minimum(same[:, 2:], box[2:]) - np.maximum(same[:, :2], box[:2])
+    shared = sides.clip(0).prod(axis=1)
+    union = (same[:, 2:] - same[:, :2]).prod(axis=1) + _area(box) - shared
+    return bool((shared > iou * union).any())
+
+
+def _area(box: np.ndarray) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _show(box: np.ndarray) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in box) + "]"

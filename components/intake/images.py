@@ -1,0 +1,141 @@
+"""One image: decoded fully once, turned upright, refused when it is not whole; re-encoded only where it must be."""
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from components.intake.findings import Code
+from components.shared.digests import digest_bytes
+
+FORMATS = [
+    one.format
+    for one in (
+        BmpImagePlugin.BmpImageFile,
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        TiffImagePlugin.TiffImageFile,
+        WebPImagePlugin.WebPImageFile,
+    )
+]
+"""The only decoders that any bytes reach (a JPEG of several pictures, MPO, opens as JPEG)."""
+SUFFIX = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif"}
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+ORIENTATION_TAG = 0x0112
+JPEG_QUALITY = 95
+"""For the few images that must be re-encoded; without chroma subsampling."""
+
+
+class UnfitImage(Exception):
+    """An image that must not enter the data set."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the store will hold it, and what was done to it."""
+
+    sha256: str
+    format: str
+    width_px: int
+    height_px: int
+    phash: int
+    orientation: int
+    """EXIF orientation of the original; 1 is upright, 5 to 8 swap the sides."""
+    repairs: tuple[tuple[Code, str], ...]
+    data: bytes
+
+
+def examine(data: bytes, max_megapixels: float) -> Picture:
+    """Decode `data` fully.
+
+    Raises:
+        UnfitImage: with the code and the reason.
+    """
+    image, kind = _open(data, max_megapixels)
+    orientation = _orientation(image)
+    repairs = []
+    if orientation != 1:
+        repairs.append((Code.IMG_EXIF, f"EXIF orientation {orientation}: turned upright"))
+    if image.mode == "CMYK":
+        repairs.append((Code.IMG_CMYK, "CMYK: converted to RGB"))
+    if repairs:
+        data, image, kind = _upright_rgb(image, kind)
+    return Picture(
+        digest_bytes(data), SUFFIX[kind], *image.size, perceptual_hash(image), orientation, tuple(repairs), data
+    )
+
+
+def _open(data: bytes, max_megapixels: float) -> tuple[Image.Image, str]:
+    if not data:
+        raise UnfitImage(Code.IMG_NOT_IMAGE, "0 bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(BytesIO(data), formats=FORMATS)
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as fault:
+            bomb = isinstance(fault, Image.DecompressionBombError)
+            begins = f"no image in {', '.join(FORMATS)}: begins with {data[:12]!r}"
+            raise UnfitImage(Code.IMG_BOMB if bomb else Code.IMG_NOT_IMAGE, str(fault) if bomb else begins) from fault
+        if image.width * image.height > max_megapixels * 1e6:
+            size = f"{image.width}x{image.height} px"
+            raise UnfitImage(Code.IMG_BOMB, f"{size}, expected at most {max_megapixels:g} megapixels")
+        if image.mode in DEEP_MODES:
+            raise UnfitImage(
+                Code.IMG_DEPTH, f"mode {image.mode}: more than 8 bits a channel; choose the range yourself"
+            )
+        try:
+            image.load()
+        except Exception as fault:  # Pillow's decoders raise what they like on damaged bytes
+            truncated = "truncated" in str(fault) or "premature" in str(fault).lower()
+            code = Code.IMG_TRUNCATED if truncated else Code.IMG_UNREADABLE
+            raise UnfitImage(code, f"{type(fault).__name__}: {fault}") from fault
+    return image, str(image.format)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block says nothing about orientation; the pixels were read
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright_rgb(image: Image.Image, kind: str) -> tuple[bytes, Image.Image, str]:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "CMYK":
+        upright = upright.convert("RGB")
+    buffer = BytesIO()
+    if kind in ("JPEG", "MPO"):
+        upright.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=b"")
+        return buffer.getvalue(), upright, "JPEG"
+    upright.save(buffer, "PNG", exif=b"")
+    return buffer.getvalue(), upright, "PNG"
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64 bits of the lowest 8x8 frequencies of a 32x32 gray thumbnail, each against their median.
+
+    Source: pHash, http://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html
+    """
+    gray = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    low = _COSINES @ np.asarray(gray, np.float64) @ _COSINES.T
+    return int.from_bytes(np.packbits((low > np.median(low)).ravel()).tobytes(), "big")
+
+
+_COSINES = np.cos(np.pi * np.arange(8)[:, None] * (2 * np.arange(32) + 1)[None, :] / 64)
+"""First 8 rows of the 32-point cosine transform (type II)."""

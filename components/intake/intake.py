@@ -1,0 +1,204 @@
+"""Labeling intake on one page: exports in, one immutable data set version and a finding for every row out."""
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from components.intake.admission import admit
+from components.intake.batch import Candidate, examine_batch
+from components.intake.classes import agree, registry
+from components.intake.findings import ACCEPTED, QUARANTINED, REPAIRED, Finding, findings_bytes
+from components.intake.formats import is_export, parse
+from components.intake.known import Known
+from components.intake.labels import Parsed
+from components.intake.memory import Batch, identify, recall, remember
+from components.intake.outcomes import Outcomes, shortfalls
+from components.intake.report import write_report
+from components.intake.settings import IntakeSettings
+from components.intake.sources import find_exports
+from components.intake.versions import commit
+from components.shared.dataset import ROW_SCHEMA, DatasetVersion, newest
+from components.shared.errors import InvalidInput
+from components.shared.progress import progress
+from components.shared.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Taken:
+    """What one intake found, over all its batches."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    new_images: int = 0
+
+
+def take_in(
+    inbox_uri: str, store: Store, settings: IntakeSettings, dataset_folder: Path, report_path: Path
+) -> dict[str, str | int]:
+    """Take every new batch of the inbox into the store as the next version of the data set.
+
+    Args:
+        inbox_uri: One export, or a folder of exports.
+        store: Where images, rows and versions live.
+        settings: What the night varies.
+        dataset_folder: Gets dataset.json and findings.parquet; emptied first.
+        report_path: Gets the HTML report.
+
+    Returns:
+        Digest and counts.
+
+    Raises:
+        InvalidInput: no export, wrong classes, or too many quarantined rows (report and findings are written).
+    """
+    exports = find_exports(inbox_uri, is_export)
+    head = newest(store, settings.dataset_name)
+    if not exports and head is None:
+        raise InvalidInput(f"inbox {inbox_uri}: empty, and the store has no data set yet; expected an export")
+    taken = Taken()
+    batches = _recall_known(store, head, [identify(export, settings) for export in exports], settings, taken)
+    if head and not batches and not settings.bump_test_set and not settings.class_names:
+        version = head
+    else:
+        known = Known(store, head)
+        class_names, opened = _open(batches, registry(head.class_names if head else (), settings), settings)
+        rows, records = _rows(opened, known, store, class_names, settings, taken)
+        if reasons := [reason for batch, outcomes, _ in records for reason in _refusal(batch, outcomes, settings)]:
+            _write(dataset_folder, report_path, store, None, taken)
+            raise InvalidInput("batch refused, nothing entered: " + "; ".join(reasons))
+        version = _commit(store, head, known, class_names, rows, records, settings)
+    summary = _write(dataset_folder, report_path, store, version, taken)
+    logger.info("intake %s", " ".join(f"{key}={value}" for key, value in summary.items()))
+    return summary
+
+
+def _recall_known(
+    store: Store, head: DatasetVersion | None, batches: Iterable[Batch], settings: IntakeSettings, taken: Taken
+) -> list[Batch]:
+    """Batches not seen before; what became of the others is told again."""
+    new: dict[str, Batch] = {}
+    for batch in batches:
+        remembered = recall(store, settings.dataset_name, batch, head)
+        if remembered is None:
+            new.setdefault(batch.key, batch)
+            continue
+        record, findings = remembered
+        taken.rows.update(record["rows"])
+        taken.findings += findings
+    return list(new.values())
+
+
+def _open(
+    batches: list[Batch], class_names: tuple[str, ...], settings: IntakeSettings
+) -> tuple[tuple[str, ...], list[tuple[Batch, Parsed]]]:
+    """Open every export and check its classes before any image is read."""
+    opened = [(batch, parse(batch.export, settings.export_format)) for batch in batches]
+    for batch, parsed in opened:
+        declared = tuple(dict.fromkeys(settings.class_aliases.get(name, name) for name in parsed.class_names))
+        class_names = class_names or declared
+        agree(batch.export.where, parsed.class_names, parsed.by_index, class_names, settings.class_aliases)
+    return class_names, opened
+
+
+def _examine(
+    batch: Batch, parsed: Parsed, store: Store, known: Known, class_names: tuple[str, ...], settings: IntakeSettings
+) -> tuple[Outcomes, list[Candidate]]:
+    class_ids = {name: index for index, name in enumerate(class_names)}
+    outcomes, candidates = Outcomes(), []
+    results = examine_batch(batch.export, batch.digests, parsed.images, store, known, class_ids, settings)
+    for result in progress(results, f"intake {batch.export.name}", total=len(batch.digests)):
+        if isinstance(result, Candidate):
+            candidates.append(result)
+        else:
+            outcomes.tell(*result)
+    if not candidates and not outcomes.rows:
+        raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
+    return outcomes, candidates
+
+
+def _rows(
+    opened: list[tuple[Batch, Parsed]],
+    known: Known,
+    store: Store,
+    class_names: tuple[str, ...],
+    settings: IntakeSettings,
+    taken: Taken,
+) -> tuple[list[dict[str, Any]], list[tuple[Batch, Outcomes, int]]]:
+    """New rows of all batches, and for each batch what became of its rows and how many it added."""
+    examined = [_examine(batch, parsed, store, known, class_names, settings) for batch, parsed in opened]
+    admitted = admit([one for _, candidates in examined for one in candidates], known, settings)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows: list[dict[str, Any]] = []
+    records = []
+    for (batch, _), (outcomes, candidates) in zip(opened, examined, strict=True):
+        before = len(rows)
+        for one, row, findings in (next(admitted) for _ in candidates):
+            outcomes.tell(one.told, (*one.findings, *findings))
+            if row:
+                rows.append(row | {"batch": batch.export.name, "added_at": now, "tags": sorted(row["tags"].items())})
+                taken.new_images += one.known is None
+        taken.rows.update(outcomes.rows)
+        taken.findings += outcomes.findings
+        records.append((batch, outcomes, len(rows) - before))
+    return rows, records
+
+
+def _refusal(batch: Batch, outcomes: Outcomes, settings: IntakeSettings) -> list[str]:
+    reasons = shortfalls(outcomes, settings)
+    codes = Counter(finding.code for finding in outcomes.findings if finding.action == QUARANTINED)
+    told = ", ".join(f"{code} {count}" for code, count in codes.most_common(5))
+    return [f"{batch.export.where}: {reason} ({told})" for reason in reasons]
+
+
+def _commit(
+    store: Store,
+    head: DatasetVersion | None,
+    known: Known,
+    class_names: tuple[str, ...],
+    rows: list[dict[str, Any]],
+    records: list[tuple[Batch, Outcomes, int]],
+    settings: IntakeSettings,
+) -> DatasetVersion:
+    for batch, outcomes, added in records:
+        remember(store, settings.dataset_name, batch, dict(outcomes.rows), added, outcomes.findings)
+    new_rows = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    keys = [batch.key for batch, _, added in records if added]
+    place = (store, head, settings.dataset_name, class_names)
+    return commit(*place, new_rows, known.with_rows(new_rows), keys, settings.bump_test_set)
+
+
+def _write(
+    folder: Path, report_path: Path, store: Store, version: DatasetVersion | None, taken: Taken
+) -> dict[str, str | int]:
+    """Write dataset.json (only when a version stands), findings.parquet and the report into an emptied folder."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "findings.parquet").write_bytes(findings_bytes(taken.findings))
+    summary: dict[str, Any] = {action: taken.rows[action] for action in (ACCEPTED, REPAIRED, QUARANTINED)}
+    summary["new_images"] = taken.new_images
+    report_path.parent.mkdir(parents=True, exist_ok=True)
+    write_report(report_path, store, version, summary, taken.findings)
+    if version is None:
+        return summary
+    dataset = {
+        "digest": version.digest,
+        "store_uri": store.uri,
+        "class_names": list(version.class_names),
+        **summary,
+        "counts": version.counts,
+    }
+    beside = folder / "dataset.json.writing"
+    beside.write_text(json.dumps(dataset, indent=1))
+    beside.replace(folder / "dataset.json")
+    flat = {key: version.counts[key] for key in ("images", "boxes", "train", "val", "test")}
+    return {"digest": version.digest, **summary, **flat, "test_set": version.test_set}

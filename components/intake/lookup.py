@@ -1,0 +1,36 @@
+"""Finding an image in an export by the name that a label file gives it, without ever making a path of that name."""
+
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+from components.intake.sources import Export, image_names
+
+
+class ImageLookup:
+    """Images of an export by what label files call them: exact first, then under images/, then by bare name."""
+
+    def __init__(self, export: Export) -> None:
+        self._names = set(image_names(export))
+        self._by_tail: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(self._names):
+            self._by_tail[PurePosixPath(name).name].append(name)
+            self._by_stem[str(PurePosixPath(name).with_suffix(""))].append(name)
+
+    def find(self, told: str, beside: str = "") -> str:
+        """Member name of the image that the label file `beside` calls `told`; empty when none or several fit."""
+        told = told.replace("\\", "/")
+        folder = PurePosixPath(beside).parent
+        for top in (folder, folder / "images", PurePosixPath(), PurePosixPath("images"), folder.parent / "images"):
+            if (name := str(top / told)) in self._names:
+                return name
+        same_tail = self._by_tail.get(PurePosixPath(told).name, [])
+        return same_tail[0] if len(same_tail) == 1 else ""
+
+    def with_stem(self, stem: str) -> list[str]:
+        """Images whose name without suffix is `stem`."""
+        return self._by_stem.get(stem, [])
+
+    def names(self) -> list[str]:
+        """All images, in order."""
+        return sorted(self._names)

@@ -1,0 +1,57 @@
+"""Batches seen before: what became of them is remembered by their content, so a night pays for what is new."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from components.intake.findings import Finding, findings_bytes, read_findings
+from components.intake.settings import IntakeSettings
+from components.intake.sources import Export, content_digest
+from components.shared.dataset import DatasetVersion
+from components.shared.digests import digest_json
+from components.shared.store import Store
+
+NOT_READING = {
+    "bump_test_set", "val_share", "test_share", "split_salt", "fill_empty_splits",
+    "max_quarantined_share", "max_quarantined_share_of_one", "min_rows_to_judge",
+}  # fmt: skip
+"""Settings that change nothing about how a batch reads: with them changed it is still the same batch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An export with the digest of each of its files; `key` names its content and how it is read."""
+
+    export: Export
+    digests: dict[str, str]
+    key: str
+
+
+def identify(export: Export, settings: IntakeSettings) -> Batch:
+    """Read every byte once: names, sizes and times alone prove nothing."""
+    digests = export.digests()
+    reading = settings.model_dump(mode="json", exclude=NOT_READING)
+    return Batch(export, digests, digest_json([content_digest(digests), reading]))
+
+
+def remember(store: Store, name: str, batch: Batch, rows: dict[str, int], added: int, findings: list[Finding]) -> None:
+    """Write down what became of a batch; the record comes last and makes it count."""
+    store.put(f"batches/{name}/{batch.key}/findings.parquet", findings_bytes(findings))
+    record = {"batch": batch.export.name, "rows": rows, "added": added}
+    store.put(f"batches/{name}/{batch.key}/record.json", json.dumps(record, sort_keys=True).encode())
+
+
+def recall(
+    store: Store, name: str, batch: Batch, head: DatasetVersion | None
+) -> tuple[dict[str, Any], list[Finding]] | None:
+    """Record and findings of a batch that is in the data set already.
+
+    A record alone is no proof: intake may have been killed before the version that holds the batch counted.
+    """
+    folder = f"batches/{name}/{batch.key}"
+    if head is None or not store.exists(f"{folder}/record.json"):
+        return None
+    record = json.loads(store.get(f"{folder}/record.json"))
+    if record["added"] and batch.key not in head.batches:
+        return None
+    return record, read_findings(store.get(f"{folder}/findings.parquet"))
