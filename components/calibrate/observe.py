@@ -1,0 +1,60 @@
+"""Activation ranges: one forward pass an image, every observed tensor looked at once and forgotten."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx
+
+from components.calibrate.source import Source
+from components.shared.errors import InvalidInput
+from components.shared.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+def observe(
+    source: Source, tensors: Sequence[str], inputs: Iterable[np.ndarray], count: int, threads: int
+) -> dict[str, float]:
+    """Largest absolute value of each tensor that is a feature map (4-D float32), over all inputs.
+
+    Memory holds the activations of one input at a time, whatever their number.
+
+    Args:
+        source: The detector.
+        tensors: Names to observe.
+        inputs: Each (1, 3, H, W) float32, as the network takes it.
+        count: How many inputs there are, for the progress line.
+        threads: Of the run; 0 takes every core.
+
+    Raises:
+        InvalidInput: no input came, or a tensor is not finite.
+    """
+    fetched = [name for name in tensors if name != source.input_name]
+    session = _session(source, fetched, threads)
+    largest: dict[str, float] = {}
+    seen = 0
+    for batch in progress(inputs, "observe activations", count):
+        seen += 1
+        values = [batch, *session.run(fetched, {source.input_name: batch})]
+        for name, value in zip([source.input_name, *fetched], values, strict=True):
+            if value.dtype == np.float32 and value.ndim == 4:
+                largest[name] = max(largest.get(name, 0.0), float(value.max()), -float(value.min()))
+    if not seen:
+        raise InvalidInput("calibration: no image came, expected at least one")
+    if broken := sorted(name for name, value in largest.items() if not np.isfinite(value)):
+        raise InvalidInput(f"calibration: activations of {broken[:3]} are not finite; the model itself is broken")
+    return {name: value or 1.0 for name, value in largest.items()}
+
+
+def _session(source: Source, tensors: Sequence[str], threads: int):
+    import onnxruntime as ort
+
+    model = onnx.ModelProto()
+    model.CopyFrom(source.model)
+    present = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

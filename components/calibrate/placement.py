@@ -1,0 +1,159 @@
+"""Where Q/DQ pairs stand: the one layout that TensorRT parses and OpenVINO and ONNX Runtime run.
+
+Symmetric int8 everywhere, one scale an activation, one scale an output channel of a weight. Weights are stored as
+int8 with a DQ, which makes the file a quarter. No pair stands between a convolution and its activation function, so
+that the three stay one kernel; biases stay float, because TensorRT's parser refuses an int32 DQ.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from components.calibrate.graph import CONVOLUTIONS, Graph
+
+# MatMul, Softmax, Concat, Sigmoid and Mul stay float: attention and SiLU lose most and gain least.
+QUANTIZED = CONVOLUTIONS | {"Add", "MaxPool", "Resize"}
+CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
+LARGEST = 127
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What will be quantized."""
+
+    nodes: tuple[str, ...]
+    activations: tuple[str, ...]
+    """Tensors that get a Q/DQ pair, in graph order."""
+
+
+def place(model: onnx.ModelProto, keep_float: Collection[str]) -> Placement:
+    """Nodes and tensors to quantize when those in `keep_float` stay as they are."""
+    graph = Graph(model)
+    weighted = {node.name for node in graph.convolutions()}
+    nodes, activations = [], {}
+    for node in model.graph.node:
+        if node.op_type not in QUANTIZED or node.name in keep_float:
+            continue
+        if node.op_type in CONVOLUTIONS and node.name not in weighted:
+            continue
+        read = _activations_of(node)
+        if any(name in graph.initializers for name in read):
+            continue
+        nodes.append(node.name)
+        activations.update(dict.fromkeys(read))
+    return Placement(tuple(nodes), tuple(activations))
+
+
+def _activations_of(node: onnx.NodeProto) -> list[str]:
+    return list(node.input) if node.op_type == "Add" else [node.input[0]]
+
+
+def insert_pairs(model: onnx.ModelProto, placement: Placement, largest: Mapping[str, float]) -> onnx.ModelProto:
+    """A copy of `model` with Q/DQ pairs.
+
+    Args:
+        model: FP32.
+        placement: What to quantize; tensors without an entry in `largest` are no feature maps and stay float.
+        largest: Absolute value that becomes 127, by activation.
+    """
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    graph = Graph(quantized)
+    pairs = {name: _activation_pair(graph, name, largest[name]) for name in placement.activations if name in largest}
+    chosen = {name for name in placement.nodes if all(t in largest for t in _activations_of(graph.nodes[name]))}
+    weights: dict[tuple[str, int], list[onnx.NodeProto]] = {}
+    for node in quantized.graph.node:
+        if node.name not in chosen:
+            continue
+        for position, name in enumerate(node.input):
+            if name in pairs:
+                node.input[position] = pairs[name][1].output[0]
+        if node.op_type in CONVOLUTIONS:
+            key = (node.input[1], CHANNEL_AXIS[node.op_type])
+            if key not in weights:
+                weights[key] = [_weight_node(graph, *key)]
+            node.input[1] = weights[key][0].output[0]
+    _rebuild(quantized, pairs, [node for nodes in weights.values() for node in nodes])
+    return quantized
+
+
+def _activation_pair(graph: Graph, name: str, largest: float) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    scale, zero = f"{name}_scale", f"{name}_zero_point"
+    graph.model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(largest / LARGEST, np.float32), scale),
+            numpy_helper.from_array(np.array(0, np.int8), zero),
+        ]
+    )
+    quantize = helper.make_node(
+        "QuantizeLinear", [name, scale, zero], [f"{name}_quantized"], name=f"{name}_QuantizeLinear"
+    )
+    dequantize = helper.make_node(
+        "DequantizeLinear",
+        [f"{name}_quantized", scale, zero],
+        [f"{name}_dequantized"],
+        name=f"{name}_DequantizeLinear",
+    )
+    return quantize, dequantize
+
+
+def _weight_node(graph: Graph, name: str, axis: int) -> onnx.NodeProto:
+    values, scales = quantize_weights(graph.constant(name), axis)
+    whole, scale, zero = f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"
+    graph.model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(values, whole),
+            numpy_helper.from_array(scales, scale),
+            numpy_helper.from_array(np.zeros(scales.shape, np.int8), zero),
+        ]
+    )
+    return helper.make_node(
+        "DequantizeLinear",
+        [whole, scale, zero],
+        [f"{name}_dequantized"],
+        name=f"{name}_DequantizeLinear",
+        axis=axis,
+    )
+
+
+def quantize_weights(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric int8 weights and one float32 scale a channel along `axis`; a channel of zeros gets scale 1."""
+    largest = np.abs(weights).max(axis=tuple(other for other in range(weights.ndim) if other != axis))
+    scales = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    shape = [1] * weights.ndim
+    shape[axis] = -1
+    values = np.clip(np.rint(weights / scales.reshape(shape)), -LARGEST, LARGEST).astype(np.int8)
+    return values, scales
+
+
+def _rebuild(model: onnx.ModelProto, pairs: Mapping, weights: list[onnx.NodeProto]) -> None:
+    """Nodes in an order in which every tensor is made before it is read; weights that nobody reads dropped."""
+    ordered = list(weights)
+    for value in model.graph.input:
+        ordered.extend(pairs.get(value.name, ()))
+    for node in model.graph.node:
+        ordered.append(node)
+        for name in node.output:
+            ordered.extend(pairs.get(name, ()))
+    ordered = [_copied(node) for node in ordered]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+    read = {name for node in ordered for name in node.input} | {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read or _has_inner_graph(model)]
+    kept = [_copied(tensor) for tensor in kept]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _copied(message):
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _has_inner_graph(model: onnx.ModelProto) -> bool:
+    kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    return any(attribute.type in kinds for node in model.graph.node for attribute in node.attribute)

@@ -1,0 +1,136 @@
+"""yanshan quantize, benchmark: INT8 and speed of anybody's YOLO ONNX."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from components.shared.errors import InvalidInput
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--images", "folder", required=True, type=click.Path(path_type=Path), help="Folder of images to calibrate on."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="INT8 ONNX file to write.")
+@click.option("--count", default=256, show_default=True, help="Images to calibrate on, at most.")
+@click.option("--seed", default=0, show_default=True, help="Decides which images.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def quantize(model: Path, folder: Path, output: Path, count: int, seed: int, as_json: bool) -> None:
+    """Write the INT8 form (explicit Q/DQ) of MODEL, an FP32 ONNX YOLO."""
+    from components.calibrate.quantize import quantize_detector
+    from components.calibrate.settings import CalibrateSettings
+    from components.shared.settings import read_settings
+
+    _refuse_same_file(model, output)
+    settings = read_settings(CalibrateSettings, {"images": count, "seed": seed})
+    chosen, held_out = _draw(folder, settings.images, settings.held_out_images, seed)
+    record = quantize_detector(model, chosen, output, settings)
+    record |= {"model": str(model), "output": str(output), "images": len(chosen)}
+    record["agreement"] = _compare(model, output, held_out or chosen)
+    if as_json:
+        click.echo(json.dumps(record, indent=2, sort_keys=True))
+        return
+    click.echo(
+        f"{output}: {record['int8_convolutions']} of {record['convolutions']} convolutions in INT8, "
+        f"{record['size_bytes'] / 1e6:.2f} MB ({record['size_ratio']:.3f} of {record['float_size_bytes'] / 1e6:.2f} MB)"
+    )
+    if agreement := record["agreement"]:
+        click.echo(f"finds {agreement['found']:.1%} of {agreement['boxes']} FP32 boxes on {agreement['images']} images")
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threads", default=(1, 2), show_default=True, multiple=True, type=click.IntRange(1, 256))
+@click.option("--batch", default=(1, 8), show_default=True, multiple=True, type=click.IntRange(1, 256))
+@click.option("--runs", default=30, show_default=True, type=click.IntRange(3), help="Timed calls of each.")
+@click.option("--warm-up", default=5, show_default=True, type=click.IntRange(0), help="Calls before the clock starts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+def benchmark(
+    models: tuple[Path, ...], threads: tuple[int, ...], batch: tuple[int, ...], runs: int, warm_up: int, as_json: bool
+) -> None:
+    """Latency and throughput of MODELS (.onnx, .xml) in every runtime that can run them."""
+    from components.build_engine.latency import machine
+
+    rows = list(_measured(models, threads, batch, runs, warm_up))
+    if as_json:
+        click.echo(json.dumps({"machine": machine(), "runs": runs, "warm_up": warm_up, "results": rows}, indent=2))
+    else:
+        click.echo(_table(rows))
+
+
+def _refuse_same_file(model: Path, output: Path) -> None:
+    if output.exists() and model.exists() and output.samefile(model):
+        raise InvalidInput(f"output {output}: is the input itself; name another file")
+    if output.is_dir() or output.suffix != ".onnx":
+        raise InvalidInput(f"output {output}: expected the name of an .onnx file")
+
+
+def _draw(folder: Path, count: int, held_out: int, seed: int) -> tuple[list[Path], list[Path]]:
+    """Images to calibrate on and images to compare on; the order of the folder does not matter."""
+    import numpy as np
+
+    if not folder.is_dir():
+        raise InvalidInput(f"images {folder}: no such folder")
+    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise InvalidInput(f"images {folder}: got no image, expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
+    order = [images[place] for place in np.random.default_rng(seed).permutation(len(images))]
+    count = max(1, min(count, len(order) - min(held_out, len(order) // 5)))
+    return order[:count], order[count : count + held_out]
+
+
+def _compare(model: Path, output: Path, images: Sequence[Path]) -> dict:
+    """Agreement of the two files' boxes; empty for a file whose boxes cannot be read for want of metadata."""
+    from components.calibrate.agreement import agreement
+
+    try:
+        return agreement(model, output, images)
+    except InvalidInput as unreadable:
+        click.echo(f"boxes not compared: {unreadable}", err=True)
+        return {}
+
+
+def _measured(
+    models: Sequence[Path], threads: Sequence[int], batches: Sequence[int], runs: int, warm_up: int
+) -> Iterator[dict]:
+    from components.build_engine.latency import RUNTIMES, measure_file
+    from components.shared.progress import progress
+
+    for model in models:
+        if not model.is_file() or model.suffix not in RUNTIMES:
+            raise InvalidInput(f"{model}: expected an existing {' or '.join(RUNTIMES)} file")
+    plans = [
+        (model, runtime, count, batch)
+        for model in models
+        for runtime in RUNTIMES[model.suffix]
+        for count in threads
+        for batch in batches
+    ]
+    for model, runtime, count, batch in progress(plans, "benchmark", len(plans)):
+        row = {"model": str(model), "runtime": runtime, "threads": count, "batch": batch}
+        row["size_bytes"] = sum(path.stat().st_size for path in (model, model.with_suffix(".bin")) if path.exists())
+        try:
+            latency = measure_file(model, runtime, count, warm_up, runs, batch)
+        except InvalidInput as refusal:
+            if batch == min(batches):
+                raise
+            yield row | {"skipped": str(refusal)}
+            continue
+        rate = round(1000 * batch / latency["p50"], 2)
+        yield row | {"p50_ms": latency["p50"], "p95_ms": latency["p95"], "images_per_s": rate}
+
+
+def _table(rows: Sequence[dict]) -> str:
+    lines = [f"{'model':32} {'runtime':12} {'threads':>7} {'batch':>5} {'p50 ms':>9} {'p95 ms':>9} {'images/s':>9}"]
+    for row in rows:
+        head = f"{Path(row['model']).name[:32]:32} {row['runtime']:12} {row['threads']:7} {row['batch']:5}"
+        if "skipped" in row:
+            lines.append(f"{head} skipped: its batch is fixed")
+        else:
+            lines.append(f"{head} {row['p50_ms']:9.2f} {row['p95_ms']:9.2f} {row['images_per_s']:9.1f}")
+    return "\n".join(lines)

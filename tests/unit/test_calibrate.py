@@ -1,0 +1,153 @@
+"""The calibrate step on a detector that really detects."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from components.calibrate.calibrate import calibrate
+from components.calibrate.choose import choose_images
+from components.calibrate.quantize import quantize_detector
+from components.calibrate.settings import CalibrateSettings
+from components.shared.dataset import digest_of, read_dataset, read_rows
+from components.shared.digests import digest_file
+from components.shared.errors import InvalidInput
+from components.shared.store import Store
+from tests.disc_detector import write_dataset, write_detector, write_pictures
+
+SETTINGS = CalibrateSettings(images=8, held_out_images=4)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    folder = tmp_path / "onnx_model"
+    folder.mkdir()
+    return write_detector(folder / "model.onnx").parent
+
+
+def test_int8_finds_what_float_finds_and_the_record_says_so(exported: Path, store: Store, tmp_path: Path) -> None:
+    dataset = write_dataset(store, tmp_path / "dataset", train=20)
+    summary = calibrate(exported, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
+    record = json.loads((tmp_path / "int8" / "calibration.json").read_bytes())
+    assert record["agreement"]["boxes"] >= 8
+    assert record["agreement"]["found"] >= 0.95
+    assert summary["int8_convolutions"] == record["convolutions"] - 2
+    assert summary["int8_sha256"] == digest_file(tmp_path / "int8" / "model.int8.qdq.onnx")
+    assert all(isinstance(value, str | int | float) for value in summary.values())
+
+
+def test_only_train_images_calibrate_and_none_of_them_is_compared_on(
+    exported: Path, store: Store, tmp_path: Path
+) -> None:
+    dataset = write_dataset(store, tmp_path / "dataset", train=12, val=6)
+    calibrate(exported, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
+    record = json.loads((tmp_path / "int8" / "calibration.json").read_bytes())
+    train = read_rows(store, read_dataset(store, digest_of(dataset)), "train")["image_sha256"].to_pylist()
+    assert set(record["images"]) | set(record["held_out_images"]) <= set(train)
+    assert not set(record["images"]) & set(record["held_out_images"])
+    assert len(record["images"]) == 8
+
+
+def test_the_report_stands_alone_and_shows_the_images(exported: Path, store: Store, tmp_path: Path) -> None:
+    dataset = write_dataset(store, tmp_path / "dataset", train=12)
+    calibrate(exported, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<img src="data:') == 8
+    assert "http://" not in page and "https://" not in page
+    assert "output convolution" in page
+
+
+def test_a_second_night_with_the_same_inputs_pays_nothing(
+    exported: Path, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = write_dataset(store, tmp_path / "dataset", train=12)
+    first = calibrate(exported, dataset, store, SETTINGS, tmp_path / "a", tmp_path / "a.html")
+    with caplog.at_level("INFO"):
+        second = calibrate(exported, dataset, store, SETTINGS, tmp_path / "b", tmp_path / "b.html")
+    assert first == second
+    assert "remembered=True" in caplog.text
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_missing_model_and_a_tiny_data_set_are_refused(exported: Path, store: Store, tmp_path: Path) -> None:
+    dataset = write_dataset(store, tmp_path / "dataset", train=1)
+    with pytest.raises(InvalidInput, match="got 1 train images"):
+        calibrate(exported, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
+    with pytest.raises(InvalidInput, match=r"no model\.onnx"):
+        calibrate(tmp_path, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
+
+
+def test_the_choice_follows_the_seed_and_goes_round_the_shifts(store: Store, tmp_path: Path) -> None:
+    dataset = write_dataset(store, tmp_path / "dataset", train=30)
+    rows = read_rows(store, read_dataset(store, digest_of(dataset)), "train")
+    chosen, _ = choose_images(rows, 8, 4, seed=1)
+    again, _ = choose_images(rows, 8, 4, seed=1)
+    other, _ = choose_images(rows, 8, 4, seed=2)
+    assert chosen.equals(again) and not chosen.equals(other)
+    shifts = {dict(tags)["shift"] for tags in chosen["tags"].to_pylist()}
+    assert shifts == {"day", "night"}
+    with pytest.raises(InvalidInput, match="expected train rows only"):
+        choose_images(read_rows(store, read_dataset(store, digest_of(dataset))), 8, 4, seed=1)
+
+
+def test_two_runs_write_the_same_bytes_and_leave_the_source_alone(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx")
+    before = digest_file(model)
+    images = write_pictures(tmp_path / "images", 8)
+    records = [quantize_detector(model, images, tmp_path / name, SETTINGS) for name in ("a.onnx", "b.onnx")]
+    assert records[0]["int8_sha256"] == records[1]["int8_sha256"]
+    assert digest_file(model) == before
+
+
+def test_metadata_inputs_and_outputs_are_carried_over(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx", batch=0)
+    quantize_detector(model, write_pictures(tmp_path / "images", 8), tmp_path / "int8.onnx", SETTINGS)
+    source, result = onnx.load(model), onnx.load(tmp_path / "int8.onnx")
+    assert list(result.metadata_props) == list(source.metadata_props)
+    assert [value.name for value in result.graph.input] == ["images"]
+    assert result.graph.input[0].type.tensor_type.shape == source.graph.input[0].type.tensor_type.shape
+    onnx.checker.check_model(result, full_check=True)
+
+
+def test_weights_are_stored_as_int8_with_a_scale_a_channel(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx")
+    quantize_detector(model, write_pictures(tmp_path / "images", 8), tmp_path / "int8.onnx", SETTINGS)
+    tensors = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
+    }
+    assert "backbone.0.weight" not in tensors
+    assert tensors["backbone.0.weight_quantized"].dtype == np.int8
+    assert tensors["backbone.0.weight_scale"].shape == (8,)
+    assert tensors["head.classes.out.weight"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(b"no model"), "not a readable ONNX file"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(b""), "not a"),
+    ],
+)
+def test_what_is_no_model_is_refused_by_name(tmp_path: Path, spoil, message: str) -> None:
+    model = write_detector(tmp_path / "model.onnx")
+    spoil(model)
+    with pytest.raises(InvalidInput, match=message):
+        quantize_detector(model, write_pictures(tmp_path / "images", 2), tmp_path / "int8.onnx", SETTINGS)
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_a_quantized_model_an_unreadable_image_and_no_image_are_refused(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx")
+    images = write_pictures(tmp_path / "images", 4)
+    quantize_detector(model, images, tmp_path / "int8.onnx", SETTINGS)
+    with pytest.raises(InvalidInput, match="already quantized"):
+        quantize_detector(tmp_path / "int8.onnx", images, tmp_path / "twice.onnx", SETTINGS)
+    images[1].write_bytes(b"no picture")
+    with pytest.raises(InvalidInput, match=r"0001\.png: cannot be read"):
+        quantize_detector(model, images, tmp_path / "twice.onnx", SETTINGS)
+    with pytest.raises(InvalidInput, match="got no images"):
+        quantize_detector(model, [], tmp_path / "twice.onnx", SETTINGS)
