@@ -58,8 +58,10 @@ def read_ledger(store: Store, model_name: str) -> list[Record]:
     count = _count(store, model_name)
     with ThreadPoolExecutor(16) as pool:
         records = list(pool.map(lambda seq: _read(store, model_name, seq), range(1, count + 1)))
-    for before, record in zip([None, *records[:-1]], records, strict=True):
+    before = None
+    for record in records:
         _check_link(store, model_name, before, record)
+        before = record
     return records
 
 

@@ -1,0 +1,193 @@
+"""The release of a night: one run, one registered version, one bundle, however often it is begun."""
+
+import contextlib
+import getpass
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.release.bundle import lay_out, list_files, write_bundle
+from components.release.card import description, model_card
+from components.release.mlmodel import log_model
+from components.release.projection import project
+from components.release.registry import alone, open_registry, tracking_uri_for
+from components.release.settings import ReleaseSettings
+from components.release.tracking import RUN_KEY, Night, close_run, find_run, log_night, provenance
+from components.shared.errors import InvalidInput, Refused
+from components.shared.releases import Release, read_release, release_of_night, release_prefix
+from components.shared.store import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+BUNDLE = "yanshan.bundle"
+
+
+def release_night(
+    paths: dict[str, Path], store: Store, model_name: str, settings: ReleaseSettings, record_folder: Path
+) -> dict[str, Any]:
+    """Register a night's model and write its bundle; a release that was interrupted is completed, never doubled.
+
+    Args:
+        paths: Folders dataset, checkpoint, onnx_model, int8_model, engines, scores, decision; pages intake, augment,
+            training, calibration, evaluation.
+        record_folder: Gets release.json: version, digests and places.
+
+    Returns:
+        The same record, flat.
+
+    Raises:
+        Refused: the decision is not an approval.
+        InvalidInput: an artifact is missing, or they are not of one model and data set.
+        ServiceFault: the registry or the store failed; the same call again completes the release.
+    """
+    night = read_night(paths, model_name, settings)
+    tracking_uri = tracking_uri_for(store)
+    with alone(tracking_uri, "release"), open_registry(tracking_uri) as client:
+        done = release_of_night(store, model_name, night.run_key)
+        if done is None:
+            done = _complete(client, tracking_uri, night, paths, store, settings)
+        project(client, store, model_name)
+    return write_record(store, done, tracking_uri, record_folder)
+
+
+def read_night(paths: dict[str, Path], model_name: str, settings: ReleaseSettings) -> Night:
+    """What the artifacts say about the night.
+
+    Raises:
+        Refused: the decision is not an approval.
+        InvalidInput: a file is missing or unreadable, or the artifacts are of different data sets or models.
+    """
+    decision = _json(paths["decision"] / "decision.json")
+    night = Night(
+        model_name,
+        decision["run_key"],
+        settings.author or getpass.getuser(),
+        _json(paths["dataset"] / "dataset.json"),
+        _json(paths["checkpoint"] / "model.json"),
+        _json(paths["scores"] / "scores.json"),
+        decision,
+    )
+    if decision["verdict"] != "approved":
+        raise Refused(f"release of {model_name}: the gate's verdict is {decision['verdict']!r}, expected 'approved'")
+    stated = {decision["dataset"], night.dataset["digest"], night.scores["dataset"]}
+    if len(stated) != 1 or decision["model_name"] != model_name:
+        raise InvalidInput(
+            f"release of {model_name}: decision, scores and data set speak of {sorted(stated)} and model "
+            f"{decision['model_name']!r}, expected one data set and {model_name!r}"
+        )
+    return night
+
+
+def write_record(store: Store, release: Release, tracking_uri: str, folder: Path) -> dict[str, Any]:
+    """release.json of the step's output: where the release lies, in flat values."""
+    record = {
+        "model_name": release.model_name,
+        "version": release.version,
+        "run_key": release.record["run_key"],
+        "dataset": release.record["dataset"],
+        "bundle": f"{store.uri}/{release.prefix}",
+        "files": len(release.record["files"]),
+        "size_bytes": sum(file["size"] for file in release.record["files"]),
+        "map_50_95": release.record["scores_summary"]["float"]["map_50_95"],
+        "map_50_95_int8": release.record["scores_summary"]["int8"]["map_50_95"],
+        "verdict": "approved",
+        "registry": tracking_uri.split("@")[-1],
+    }
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    beside = folder / ".writing-release.json"
+    beside.write_text(json.dumps(record, indent=2) + "\n")
+    beside.replace(folder / "release.json")
+    logger.info("released model=%s version=%d bundle=%s", release.model_name, release.version, record["bundle"])
+    return record
+
+
+def _complete(
+    client: "MlflowClient",
+    tracking_uri: str,
+    night: Night,
+    paths: dict[str, Path],
+    store: Store,
+    settings: ReleaseSettings,
+) -> Release:
+    with tempfile.TemporaryDirectory(prefix=".release-", dir=paths["scores"].parent) as scratch:
+        bundle = Path(scratch) / "bundle"
+        lay_out(paths, bundle)
+        (bundle / "MODEL_CARD.md").write_text(model_card(night, settings))
+        run_id = find_run(client, tracking_uri, night)
+        version = _registered(client, night.model_name, night.run_key)
+        if not version:
+            version = _register(client, night, run_id, bundle, Path(scratch))
+        record = release_record(night, version, bundle)
+        write_bundle(store, record, bundle)
+        place = f"{store.uri}/{release_prefix(night.model_name, version)}"
+        client.set_model_version_tag(night.model_name, str(version), BUNDLE, place)
+        client.update_model_version(night.model_name, str(version), description(night, version, place, run_id))
+        close_run(client, run_id)
+    return read_release(store, night.model_name, version)
+
+
+def release_record(night: Night, version: int, bundle: Path) -> dict[str, Any]:
+    """Content of the bundle's release.json; it holds no time and no id, so the same night gives the same bytes."""
+    summary = {
+        precision: {key: scores.get(key) for key in ("map_50_95", "map_50", "size_bytes", "digest")}
+        for precision, scores in night.scores["challenger"].items()
+    }
+    return {
+        "schema": 1,
+        "model_name": night.model_name,
+        "version": version,
+        "run_key": night.run_key,
+        "author": night.author,
+        "dataset": night.dataset["digest"],
+        "class_names": night.dataset["class_names"],
+        "test_set": night.scores.get("test_set", ""),
+        "champion_version": night.scores.get("champion_version") or 0,
+        "verdict": night.decision["verdict"],
+        "scores_summary": summary,
+        "made_with": provenance(night),
+        "files": list_files(bundle),
+    }
+
+
+def _register(client: "MlflowClient", night: Night, run_id: str, bundle: Path, scratch: Path) -> int:
+    pages = scratch / "pages"
+    for part in ("reports", "scores", "decision"):
+        shutil.copytree(bundle / part, pages / part)
+    log_night(client, run_id, night, pages)
+    model_id = log_model(client, run_id, night, bundle, scratch / "model")
+    _ensure_model(client, night.model_name)
+    made = client.create_model_version(
+        night.model_name, f"models:/{model_id}", run_id, tags=provenance(night), model_id=model_id
+    )
+    return int(made.version)
+
+
+def _registered(client: "MlflowClient", model_name: str, run_key: str) -> int:
+    """The version that an interrupted release of this night registered, 0 where there is none."""
+    found = client.search_model_versions(f"name = '{model_name}' and tags.`{RUN_KEY}` = '{run_key}'")
+    return min((int(one.version) for one in found), default=0)
+
+
+def _ensure_model(client: "MlflowClient", model_name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(model_name, description=f"{model_name}: versions wait for `yanshan review`.")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as missing:
+        raise InvalidInput(f"release: {path} is missing") from missing
+    except ValueError as fault:
+        raise InvalidInput(f"release: {path} is not JSON ({fault})") from fault
+    if not isinstance(value, dict):
+        raise InvalidInput(f"release: {path}: got {type(value).__name__}, expected an object")
+    return value
