@@ -88,13 +88,13 @@ def _coco(folder: Path, frames: Sequence[Frame], class_names: Sequence[str]) -> 
 
 def _yolo(folder: Path, frames: Sequence[Frame], class_names: Sequence[str]) -> None:
     """labels/*.txt: class, centre and size as shares of the image; data.yaml names the classes."""
+    (folder / "labels").mkdir()
     for frame in frames:
         rows = []
         for (x0, y0, x1, y1), class_id in zip(frame.boxes, frame.class_ids, strict=True):
-            w, h = 2 * frame.width_px, 2 * frame.height_px
-            rows.append(
-                f"{class_id} {(x0 + x1) / w:.6f} {(y0 + y1) / h:.6f} {(x1 - x0) * 2 / w:.6f} {(y1 - y0) * 2 / h:.6f}\n"
-            )
+            across, down = (x0 + x1) / 2 / frame.width_px, (y0 + y1) / 2 / frame.height_px
+            width, height = (x1 - x0) / frame.width_px, (y1 - y0) / frame.height_px
+            rows.append(f"{class_id} {across:.6f} {down:.6f} {width:.6f} {height:.6f}\n")
         _write(folder / "labels" / f"{Path(frame.file_name).stem}.txt", "".join(rows))
     names = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate(class_names))
     _write(folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnc: {len(class_names)}\nnames:\n{names}")
@@ -102,6 +102,7 @@ def _yolo(folder: Path, frames: Sequence[Frame], class_names: Sequence[str]) -> 
 
 def _voc(folder: Path, frames: Sequence[Frame], class_names: Sequence[str]) -> None:
     """Annotations/*.xml: whole pixels counted from 1, the last one included."""
+    (folder / "Annotations").mkdir()
     for frame in frames:
         root = xml.Element("annotation")
         _leaves(root, folder="JPEGImages", filename=frame.file_name)

@@ -1,6 +1,7 @@
 """Draw scenes and whole shifts of them: the same seed gives the same bytes, whatever the number of workers."""
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -24,7 +25,7 @@ OVERSAMPLING = 2
 JPEG_QUALITY = 92
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One frame and its truth: `image` (H, W, 3) uint8 BGR, `boxes` (N, 4) float32 xyxy px, `class_ids` (N,) int64."""
 
@@ -153,5 +154,5 @@ def _spread(draw: partial, images: int, workers: int) -> Iterator[Frame]:
     if workers == 1:
         yield from map(draw, range(images))
         return
-    with get_context("spawn").Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.imap(draw, range(images), chunksize=FRAMES_PER_SESSION_PAIR)
+    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+        yield from pool.map(draw, range(images), chunksize=FRAMES_PER_SESSION_PAIR)

@@ -10,7 +10,7 @@ CLASS_SIZES_PX = ((30, 76), (22, 62), (18, 66), (30, 74))  # longest side at 192
 Grid = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
     """One part alone: `height` (H, W) float32 in pixels above what it lies on, 0 outside; `mask` (H, W) bool."""
 

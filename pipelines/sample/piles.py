@@ -13,7 +13,7 @@ LEAST_SIDE = 14 / 192
 BACKGROUND_ONLY = 0.06
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Placed:
     """A part where it lies: `left`, `top` of its patch in the oversampled image (may be negative)."""
 
