@@ -47,13 +47,41 @@ def production() -> Recipe:
 def demo() -> Recipe:
     """Production's graph on the sample parts: minutes on two cores, and still a detector that works."""
     full = production()
-    return full.changed(model_name="parts-detector")
+    return full.changed(
+        intake=full.intake.changed(val_share=0.12, test_share=0.3, bump_test_set=True),
+        train=full.train.changed(
+            architecture="yolov8n",  # learns best from scratch on small data
+            image_size_px=192,
+            epochs=30,
+            warm_start_epochs=16,
+            batch_size=16,
+            effective_batch_size=16,
+            validate_every_epochs=0,
+            mosaic_off_epochs=8,
+        ),
+        calibrate=full.calibrate.changed(images=64),
+        evaluate=full.evaluate.changed(slice_tags=["shift", "camera"]),
+        # Margins that a test set of a few hundred boxes can resolve.
+        judge=full.judge.changed(recall_margin=0.08, map_margin=0.02, min_key_boxes=20),
+    )
 
 
 def smoke() -> Recipe:
     """Production's graph in a minute: every step runs, nothing is good."""
     full = production()
-    return full.changed(model_name=full.model_name + "-smoke")
+    return full.changed(
+        model_name=full.model_name + "-smoke",
+        train=full.train.changed(
+            architecture="yolov8n", image_size_px=64, epochs=1, warm_start_epochs=1, validate_every_epochs=0
+        ),
+        export=full.export.changed(parity_images=4),
+        calibrate=full.calibrate.changed(images=8, held_out_images=4),
+        build_engine=full.build_engine.changed(golden_images=2, timed_runs=5, warm_up_runs=1),
+        evaluate=full.evaluate.changed(resamples=200, num_pictures=4),
+        judge=full.judge.changed(
+            min_map_50_95=0.0, min_key_recall=0.0, min_key_boxes=0, int8_map_margin=1.0, int8_recall_margin=1.0
+        ),
+    )
 
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = {"production": production, "demo": demo, "smoke": smoke}
