@@ -73,4 +73,4 @@ def findings_bytes(findings: Iterable[Finding]) -> bytes:
 
 def read_findings(data: bytes) -> list[Finding]:
     """The findings in a Parquet file's bytes."""
-    return [Finding(**row) for row in pq.read_table(BytesIO(data)).to_pylist()]
+    return [Finding(**row) for row in pq.ParquetFile(BytesIO(data)).read().to_pylist()]
