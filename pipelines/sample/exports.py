@@ -1,5 +1,6 @@
 """Exports as the labeling tools write them: COCO, YOLO, Pascal VOC, CVAT 1.1 for images, Label Studio JSON."""
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from xml.etree import ElementTree as xml
 
-from components.shared.errors import InvalidInput
+from components.shared.errors import InvalidInput, MissingCapability
 
 Format = Literal["coco", "yolo", "voc", "cvat", "labelstudio"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -41,17 +42,24 @@ def whole_export(folder: Path, request: dict) -> Iterator[Path]:
     """A folder to fill beside `folder`, renamed to it once the block ends; what a killed call left is removed first.
 
     Raises:
-        InvalidInput: `folder` holds something else than an earlier sample export.
+        InvalidInput: `folder` holds something else than an earlier sample export, or cannot be made.
+        MissingCapability: there is no space left.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / REQUEST_FILE).is_file():
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not (folder / REQUEST_FILE).is_file():
         raise InvalidInput(f"{folder}: holds files of somebody else, expected no folder or an earlier sample export")
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    yield beside
-    (beside / REQUEST_FILE).write_text(json.dumps(request, sort_keys=True))
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        (beside / REQUEST_FILE).write_text(json.dumps(request, sort_keys=True))
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    except OSError as fault:
+        shutil.rmtree(beside, ignore_errors=True)
+        kind = MissingCapability if fault.errno == errno.ENOSPC else InvalidInput
+        raise kind(f"sample export {folder}: got {fault}, expected a folder that can be written") from fault
 
 
 def holds_export(folder: Path, request: dict) -> bool:

@@ -24,7 +24,7 @@ class Placed:
 
 
 def scatter(session: Session, side: int, rng: np.random.Generator) -> list[Placed]:
-    """Parts strewn over the belt, in the order they fell; half of them near another one."""
+    """Parts strewn over the belt, in the order they fell; some of them near another one."""
     if rng.random() < BACKGROUND_ONLY:
         return []
     squeeze = float(np.cos(np.deg2rad(session.camera.tilt_deg)))

@@ -68,12 +68,18 @@ def test_somebody_elses_folder_is_refused_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="file/shift"):
+        write_shift(tmp_path / "file" / "shift", "day", 2, seed=1)
+
+
 def test_a_killed_call_leaves_no_export_and_the_next_one_is_whole(tmp_path: Path) -> None:
     folder = tmp_path / "shift"
     code = "import sys; from pathlib import Path; from pipelines.sample.factory import write_shift\n"
     code += "write_shift(Path(sys.argv[1]), 'day', 2000, seed=2, workers=1)"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+        [sys.executable, "-c", code, str(folder)], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     )
     give_up = time.monotonic() + 60
     while len(list(tmp_path.glob(".shift.partial/images/*.jpg"))) < 3 and time.monotonic() < give_up:
