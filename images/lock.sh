@@ -14,8 +14,16 @@ pin() {
 }
 
 pin images/constraints.txt pyproject.toml --extra all --extra dev --extra rtx "$@"
-for kind in data training engine release; do
+pin_image() {
+    kind=$1
+    shift
     mkdir -p "images/$kind"
-    pin "images/$kind/requirements.txt" pyproject.toml --extra "$kind" --constraint images/constraints.txt
-done
+    pin "images/$kind/requirements.txt" pyproject.toml --constraint images/constraints.txt "$@"
+}
+
+pin_image data --extra data
+pin_image training --extra training
+pin_image engine --extra engine --extra rtx
+# The registry's server runs from the release image.
+pin_image release --extra release --extra registry
 printf 'setuptools\nwheel\n' | pin images/build-tools.txt - --constraint images/constraints.txt
