@@ -6,9 +6,7 @@ from components.shared import images
 
 
 @dsl.component(base_image=images.DATA, install_kfp_package=False)
-def notify_people(
-    status: dsl.PipelineTaskFinalStatus, store_uri: str, model_name: str, reason: str, settings: dict
-):
+def notify_people(status: dsl.PipelineTaskFinalStatus, store_uri: str, model_name: str, reason: str, settings: dict):
     """Tell people how the night ended, whatever happened.
 
     Args:
