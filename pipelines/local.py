@@ -91,7 +91,15 @@ def run_night(
             _run_compiled(folder, arguments, log)
         if log.failed:
             raise log.error()
-        return read_outcome(folder, recipe.model_name, log.seconds)
+        return _with_pages(folder, read_outcome(folder, recipe.model_name, log.seconds))
+
+
+def _with_pages(folder: Path, outcome: Outcome) -> Outcome:
+    """Give every report a name that a browser opens: Kubeflow's own have no ending."""
+    for name, place in outcome.artifacts.items():
+        if name.endswith("_report"):
+            shutil.copyfile(place, folder / f"{name}.html")
+    return outcome
 
 
 def _run_compiled(folder: Path, arguments: dict[str, Any], log: StepLog) -> None:

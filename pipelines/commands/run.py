@@ -119,9 +119,9 @@ def inbox_uri(inbox: str) -> str:
 def _summary(outcome: dict[str, Any]) -> str:
     lines = [f"{outcome['model_name']}: {outcome['ended']}"]
     if outcome["version"]:
-        lines[0] += f", version {outcome['version']} waits for a reviewer (yanshan review {outcome['version']})"
+        lines[0] += f", version {outcome['version']} waits for a reviewer"
     lines += [f"  {reason}" for reason in outcome["reasons"]]
-    if report := outcome["artifacts"].get("evaluation_report"):
-        lines.append(f"  report: {report}")
+    if "evaluation_report" in outcome["artifacts"]:
+        lines.append(f"  report: {Path(outcome['folder']) / 'evaluation_report.html'}")
     lines.append(f"  run: {outcome['folder']} ({sum(outcome['seconds'].values()):.0f} s)")
     return "\n".join(lines)
