@@ -1,24 +1,26 @@
 """A small world to judge detectors in: coloured blocks in cells of a grid, and detectors written by hand for them.
 
-A detector sees a cell's mean colour; `sight` is how far from its class's colour it still recognises a block, so that a
-planted weakness in one class is one number. Faded blocks are harder, as small or dark things are for real detectors.
+A detector sees a cell's mean colour. Faded blocks and faint stains that are no blocks make it uncertain, and `blind` is
+the share of cells in which it misses a class: a planted fault is one number, and equal numbers with another seed are
+two models that are equally good but not the same.
 """
 
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import pyarrow as pa
 from onnx import TensorProto, helper, numpy_helper
 
 from components.evaluate.evaluate import evaluate_night
 from components.evaluate.settings import EvaluateSettings
-from components.intake.intake import take_in
-from components.intake.settings import IntakeSettings
-from components.shared.digests import digest_file
+from components.shared.dataset import ROW_SCHEMA, object_name, write_segment
+from components.shared.digests import digest_bytes, digest_file, digest_json
 from components.shared.ledger import append_record, head
 from components.shared.store import Store
 
@@ -56,7 +58,12 @@ def write_export(folder: Path, images: int, sessions: int, seed: int = 0) -> Pat
 def draw(rng: np.random.Generator, dim: float = 1.0) -> tuple[np.ndarray, list[list[int]], np.ndarray]:
     """A picture, its blocks as x y w h, and their classes."""
     picture = np.full((SIDE, SIDE, 3), GREY, np.float32) + rng.normal(0, 6, (SIDE, SIDE, 3))
-    cells = rng.choice((SIDE // CELL) ** 2, size=6, replace=False)
+    cells = rng.permutation((SIDE // CELL) ** 2)[:12]
+    for cell in cells[6:]:
+        x, y = (cell % (SIDE // CELL)) * CELL, (cell // (SIDE // CELL)) * CELL
+        stain, fade = rng.choice(CLASS_NAMES), rng.uniform(0, 0.4)
+        picture[y : y + CELL, x : x + CELL] = np.array(COLOURS_BGR[stain]) * fade + GREY * (1 - fade)
+    cells = cells[:6]
     class_ids = rng.integers(0, len(CLASS_NAMES), len(cells))
     boxes = []
     for cell, kind in zip(cells, class_ids, strict=True):
@@ -72,25 +79,30 @@ def draw(rng: np.random.Generator, dim: float = 1.0) -> tuple[np.ndarray, list[l
 
 def write_detector(
     path: Path,
-    sight: Sequence[float] = (0.75, 0.75, 0.75),
+    blind: Sequence[float] = (0.1, 0.1, 0.1),
     class_names: Sequence[str] = CLASS_NAMES,
     box_px: float = 14.0,
     score_step: float = 0.0,
+    seed: int = 0,
 ) -> Path:
     """An ONNX detector of blocks.
 
     Args:
-        sight: Of each class: the colour distance at which its score is one half.
+        blind: Of each class: the share of cells in which it is never seen.
         box_px: Side of the boxes it answers with.
         score_step: Quantizes the scores with Q/DQ of this scale; 0 leaves them float.
+        seed: Which cells are the blind ones.
     """
     per_side, num = SIDE // CELL, len(class_names)
     colours = np.array([COLOURS_BGR.get(name, (0, 0, 0))[::-1] for name in class_names], np.float32) / 255
     centres = np.stack(np.meshgrid(*[np.arange(per_side) * CELL + CELL / 2] * 2)).reshape(2, -1)
     boxes = np.concatenate([centres, np.full_like(centres, box_px)]).astype(np.float32)[None]
+    order = [np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(per_side**2) for name in class_names]
+    sees = np.array([place >= share * per_side**2 for place, share in zip(order, blind, strict=True)], np.float32)
     weights = {
         "colours": colours[None, :, :, None],
-        "sight": np.asarray(sight, np.float32)[None, :, None],
+        "sees": sees[None],
+        "sight": np.float32(0.75),
         "boxes": boxes,
         "flat": np.array([1, 1, 3, -1], np.int64),
         "axes": np.array([2], np.int64),
@@ -106,7 +118,8 @@ def write_detector(
         helper.make_node("ReduceSum", ["far", "axes"], ["distance"], keepdims=0),
         helper.make_node("Sub", ["sight", "distance"], ["near"]),
         helper.make_node("Mul", ["near", "sharp"], ["logits"]),
-        helper.make_node("Sigmoid", ["logits"], ["float_scores"]),
+        helper.make_node("Sigmoid", ["logits"], ["all_scores"]),
+        helper.make_node("Mul", ["all_scores", "sees"], ["float_scores"]),
     ]
     scores = "float_scores"
     if score_step:
@@ -131,19 +144,45 @@ def write_detector(
 
 
 def take(folder: Path, store: Store, images: int, sessions: int, seed: int = 0) -> Path:
-    """Take an export of blocks into the store; returns the `dataset` artifact folder."""
-    export = write_export(folder / f"inbox-{seed}" / "export", images, sessions, seed)
+    """A data set version of blocks in the store, half of its sessions test; returns the `dataset` artifact folder."""
+    export = write_export(folder / f"export-{seed}", images, sessions, seed)
+    content = json.loads((export / "labels.json").read_text())
+    rows = []
+    for image in content["images"]:
+        data = (export / "images" / image["file_name"]).read_bytes()
+        digest = digest_bytes(data)
+        store.put_new(object_name(digest), data)
+        own = [one for one in content["annotations"] if one["image_id"] == image["id"]]
+        boxes = [[x, y, x + width, y + height] for x, y, width, height in (one["bbox"] for one in own)]
+        rows.append(
+            {
+                "image_sha256": digest, "format": "png", "width_px": SIDE, "height_px": SIDE, "boxes": boxes,
+                "class_ids": [one["category_id"] - 1 for one in own], "group": image["session"],
+                "split": ("test", "test", "val", "train")[int(image["session"].split("-")[1]) // 2 % 4],
+                "origin": "human", "source": image["file_name"], "batch": "b", "phash": 0, "flags": [],
+                "tags": [(tag, image[tag]) for tag in ("shift", "camera")], "added_at": "2026-01-01T00:00:00Z",
+            }
+        )  # fmt: skip
+    frozen = sorted(row["image_sha256"] for row in rows if row["split"] == "test")
+    store.put_new(f"testsets/blocks@v{seed + 1}.json", json.dumps({"name": "blocks", "images": frozen}).encode())
+    manifest = {"class_names": list(CLASS_NAMES), "batches": ["b"], "parent": "", "counts": {}, "name": "blocks"}
+    manifest |= {"segments": [write_segment(store, pa.Table.from_pylist(rows, schema=ROW_SCHEMA))]}
+    manifest |= {"test_set": f"blocks@v{seed + 1}"}
+    store.put_new(f"datasets/{digest_json(manifest)}.json", json.dumps(manifest).encode())
     dataset = folder / f"dataset-{seed}"
-    settings = IntakeSettings(val_share=0.25, test_share=0.5)
-    take_in(export.parent.as_uri(), store, settings, dataset, folder / f"intake-{seed}.html")
+    dataset.mkdir()
+    (dataset / "dataset.json").write_text(json.dumps({"digest": digest_json(manifest)}))
     return dataset
 
 
-def promote(store: Store, model_name: str, version: int, folder: Path, sight: Sequence[float]) -> None:
-    """A released and promoted version whose detector has this sight."""
+def promote(
+    store: Store, model_name: str, version: int, folder: Path, blind: Sequence[float] = (0.1, 0.1, 0.1), seed: int = 0
+) -> None:
+    """A released and promoted version with such a detector."""
+    int8 = write_detector(folder / "model.int8.qdq.onnx", blind, score_step=1 / 255, seed=seed)
     files = {
-        "models/model.onnx": write_detector(folder / "model.onnx", sight),
-        "models/model.int8.qdq.onnx": write_detector(folder / "model.int8.qdq.onnx", sight, score_step=1 / 255),
+        "models/model.onnx": write_detector(folder / "model.onnx", blind, seed=seed),
+        "models/model.int8.qdq.onnx": int8,
     }
     prefix = f"releases/{model_name}/{version}"
     for name, path in files.items():
@@ -159,15 +198,16 @@ def evaluate(
     folder: Path,
     store: Store,
     dataset: Path,
-    sight: Sequence[float] = (0.75, 0.75, 0.75),
+    blind: Sequence[float] = (0.1, 0.1, 0.1),
     score_step: float = 1 / 255,
+    seed: int = 0,
     model_name: str = "blocks",
     **changes,
 ) -> Path:
-    """Evaluate a challenger with this sight; returns the `scores` folder."""
+    """Evaluate a challenger with such a detector; returns the `scores` folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    write_detector(folder / "onnx" / "model.onnx", sight)
-    write_detector(folder / "int8" / "model.int8.qdq.onnx", sight, score_step=score_step)
+    write_detector(folder / "onnx" / "model.onnx", blind, seed=seed)
+    write_detector(folder / "int8" / "model.int8.qdq.onnx", blind, score_step=score_step, seed=seed)
     (folder / "engines").mkdir()
     evaluate_night(
         folder / "onnx",

@@ -17,7 +17,7 @@ GENTLE = JudgeSettings(min_map_50_95=0.2, min_key_boxes=50, recall_margin=0.05, 
 
 @pytest.fixture
 def dataset(tmp_path: Path, store: Store) -> Path:
-    return block_world.take(tmp_path, store, images=120, sessions=40)
+    return block_world.take(tmp_path, store, images=160, sessions=40)
 
 
 def judge(folder: Path, scores: Path, dataset: Path, store: Store, settings: JudgeSettings, night: int = 1) -> dict:
@@ -43,11 +43,11 @@ def test_a_first_version_meets_floors_only(tmp_path: Path, store: Store, dataset
 
 
 def test_a_better_model_is_approved_and_a_blind_one_refused(tmp_path: Path, store: Store, dataset: Path) -> None:
-    block_world.promote(store, "blocks", 1, tmp_path / "champion", sight=(0.5, 0.5, 0.5))
-    better = block_world.evaluate(tmp_path / "better", store, dataset, sight=(0.9, 0.9, 0.9))
+    block_world.promote(store, "blocks", 1, tmp_path / "champion", blind=(0.3, 0.3, 0.3))
+    better = block_world.evaluate(tmp_path / "better", store, dataset, blind=(0.1, 0.1, 0.1))
     decision = judge(tmp_path, better, dataset, store, GENTLE, night=1)
     assert decision["verdict"] == "approved", decision["reasons"]
-    blind = block_world.evaluate(tmp_path / "blind", store, dataset, sight=(0.9, 0.9, 0.1))
+    blind = block_world.evaluate(tmp_path / "blind", store, dataset, blind=(0.1, 0.1, 0.6))
     decision = judge(tmp_path, blind, dataset, store, GENTLE, night=2)
     assert decision["verdict"] == "refused" and decision["comparison"] == 2
     failed = {rule["rule"] for rule in decision["rules"] if rule["verdict"] == "fail"}
