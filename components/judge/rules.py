@@ -176,10 +176,9 @@ def _kept(
 ) -> Ruling:
     number, margin = ("recall", settings.int8_recall_margin) if class_name else ("map_50_95", settings.int8_map_margin)
     loss = evidence.resampled(model, number, class_name) - evidence.resampled("challenger.float", number, class_name)
-    proven_worse = upper_bound(loss, settings.alpha) < 0
-    proven_kept = lower_bound(loss, settings.alpha) >= -margin
-    failed = value < -margin and (proven_worse or not evidence.first_version) and not proven_kept
-    unsure = not failed and not proven_kept and not evidence.first_version
+    kept = lower_bound(loss, settings.alpha) >= -margin
+    failed = not kept and value < -margin and upper_bound(loss, settings.alpha) < 0
+    unsure = not kept and not failed and not evidence.first_version
     verdict = "fail" if failed else _unresolved(settings) if unsure else "pass"
     said = f"{kind} against float: {what} changed by {_points(value)}, allowed is {_points(-margin)}"
     said += ": quantization broke it." if failed else ", too few boxes to be sure." if unsure else "."
