@@ -1,73 +1,79 @@
 """Which candidates become rows: exact duplicates, replaced labels, machine labels, groups and splits."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from components.intake.batch import Candidate
-from components.intake.findings import ACCEPTED, QUARANTINED, REPAIRED, Code, Finding
-from components.intake.known import Known
+import numpy as np
+
+from components.intake.batch import Candidate, Examined
+from components.intake.findings import ACCEPTED, QUARANTINED, Code, Finding
+from components.intake.known import Known, KnownImage
 from components.intake.settings import IntakeSettings
 from components.intake.splits import assign, group_of
 
 
-def admit(
-    candidates: list[Candidate], known: Known, settings: IntakeSettings
-) -> Iterator[tuple[Candidate, dict[str, Any] | None, tuple[Finding, ...]]]:
-    """Decide about every candidate in order: its row (None: nothing to add) and what is to be said about it.
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The verdict about a candidate: whether it becomes a row, of which group and split, and what is to be said."""
 
-    Args:
-        candidates: Images of all new batches, in order.
-        known: The data set so far.
-        settings: Groups, shares, salt, origin.
-    """
-    grouped = [(one, _group(one, settings)) for one in candidates]
-    splits = known.groups | _new_splits(grouped, known, settings)
-    first: dict[str, Candidate] = {}
-    for one, group in grouped:
-        image = one.fields["image_sha256"]
-        row = one.fields | {"group": group, "split": splits[group]}
-        if image in first:
-            yield one, None, _again(one, first[image])
+    enters: bool
+    group: str
+    split: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether all its rows are."""
+        return any(finding.action == QUARANTINED for finding in self.findings)
+
+
+def admit(examined: Sequence[Examined], known: Known, settings: IntakeSettings) -> Iterator[Admitted | None]:
+    """Decide about every examined image of all new batches, in order; None for those quarantined before."""
+    groups = {id(one): _group(one.candidate, settings) for one in examined if one.candidate}
+    splits = known.groups | _new_splits(groups.values(), known, settings)
+    first: dict[str, Examined] = {}
+    for one in examined:
+        if one.candidate is None:
+            yield None
             continue
-        first[image] = one
-        yield one, *_admit_one(one, row)
+        place = (groups[id(one)], splits[groups[id(one)]])
+        earlier = first.setdefault(one.candidate.image_sha256, one)
+        if earlier is not one:
+            yield Admitted(False, *place, _again(one, earlier))
+        else:
+            yield _decide(one.source, one.candidate, place, settings.origin)
 
 
 def _group(one: Candidate, settings: IntakeSettings) -> str:
-    if one.known:
-        return one.known["group"]
-    return group_of(one.fields["tags"], one.fields["image_sha256"], settings.group_by)
+    return one.known.group if one.known else group_of(one.tags, one.image_sha256, settings.group_by)
 
 
-def _new_splits(grouped: Iterable[tuple[Candidate, str]], known: Known, settings: IntakeSettings) -> dict[str, str]:
+def _new_splits(groups: Iterable[str], known: Known, settings: IntakeSettings) -> dict[str, str]:
     """A machine's labels never judge: groups that only machines labeled train."""
-    groups = {group for _, group in grouped} - known.groups.keys()
-    if settings.origin == "teacher":
-        return dict.fromkeys(groups, "train")
-    return assign(groups, known.groups, settings)
+    new = set(groups) - known.groups.keys()
+    return dict.fromkeys(new, "train") if settings.origin == "teacher" else assign(new, known.groups, settings)
 
 
-def _admit_one(one: Candidate, row: dict[str, Any]) -> tuple[dict[str, Any] | None, tuple[Finding, ...]]:
-    source = one.told.source
-    if row["origin"] == "teacher" and (row["split"] != "train" or (one.known and one.known["origin"] != "teacher")):
-        what = f"a human labeled this image; split {row['split']}"
-        return None, (
-            Finding(source, "", Code.ORIGIN_TEACHER, QUARANTINED, f"{what}: a teacher's labels may not enter"),
-        )
+def _decide(source: str, one: Candidate, place: tuple[str, str], origin: str) -> Admitted:
+    by_human = one.known is not None and one.known.origin != "teacher"
+    if origin == "teacher" and (place[1] != "train" or by_human):
+        message = f"a teacher's labels, but a human labeled this image or it judges (split {place[1]})"
+        return Admitted(False, *place, (Finding(source, "", Code.ORIGIN_TEACHER, QUARANTINED, message),))
     if one.known is None:
-        return row, ()
-    if _says(one.known) == _says(row):
-        return None, (Finding(source, "", Code.DUP_EXACT, ACCEPTED, "already in the data set with these labels"),)
-    message = f"replaces the labels of batch {one.known['batch']!r}; the old row stays in the history"
-    return row, (Finding(source, "", Code.LBL_REPLACED, ACCEPTED, message),)
+        return Admitted(True, *place)
+    if one.known.origin == origin and _same_labels(one, one.known):
+        message = "already in the data set with these labels"
+        return Admitted(False, *place, (Finding(source, "", Code.DUP_EXACT, ACCEPTED, message),))
+    message = f"replaces the labels of batch {one.known.batch!r}; the old row stays in the history"
+    return Admitted(True, *place, (Finding(source, "", Code.LBL_REPLACED, ACCEPTED, message),))
 
 
-def _again(one: Candidate, earlier: Candidate) -> tuple[Finding, ...]:
-    same = _says(one.fields) == _says(earlier.fields)
-    message = f"the same picture as {earlier.told.source}, " + ("labeled the same" if same else "labeled differently")
-    return (Finding(one.told.source, "", Code.DUP_EXACT, REPAIRED if same else QUARANTINED, message),)
+def _again(one: Examined, earlier: Examined) -> tuple[Finding, ...]:
+    assert one.candidate and earlier.candidate
+    same = _same_labels(one.candidate, earlier.candidate)
+    message = f"the same picture as {earlier.source}, " + ("labeled the same" if same else "labeled differently")
+    return (Finding(one.source, "", Code.DUP_EXACT, ACCEPTED if same else QUARANTINED, message),)
 
 
-def _says(row: dict[str, Any]) -> tuple:
-    """What a row claims about its image."""
-    return row["boxes"], row["class_ids"], row["origin"]
+def _same_labels(first: Candidate | KnownImage, second: Candidate | KnownImage) -> bool:
+    return first.class_ids == second.class_ids and np.array_equal(first.boxes, second.boxes)

@@ -2,54 +2,70 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+
+import numpy as np
 
 from components.intake.boxes import CheckedLabels, check_labels
 from components.intake.findings import QUARANTINED, REPAIRED, Code, Finding
 from components.intake.images import Picture, UnfitImage, examine
-from components.intake.known import ORIGINAL, Known
-from components.intake.labels import LabeledImage
+from components.intake.known import ORIENTATION, ORIGINAL, Known, KnownImage
+from components.intake.labels import LabeledImage, text
+from components.intake.memory import Batch
+from components.intake.outcomes import Tally, tally
 from components.intake.settings import IntakeSettings
-from components.intake.sources import Export
 from components.intake.splits import name_tags
 from components.shared.dataset import object_name
+from components.shared.digests import digest_bytes
 from components.shared.store import Store
 
 WORKERS = min(16, 2 * (os.cpu_count() or 1))
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """An image that may enter the data set: the fields of its row that do not depend on other images."""
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An image of a batch after its examination; `candidate` is empty when it was quarantined."""
 
-    told: LabeledImage
-    fields: dict[str, Any]
-    known: dict[str, Any] | None
-    """Its current row, when the data set has it already."""
+    source: str
+    camera: str
+    rows: Tally
     findings: tuple[Finding, ...]
+    candidate: "Candidate | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image that may enter the data set: the part of its row that does not depend on other images."""
+
+    image_sha256: str
+    format: str
+    width_px: int
+    height_px: int
+    phash: int
+    boxes: np.ndarray
+    class_ids: list[int]
+    flags: tuple[str, ...]
+    tags: Mapping[str, str]
+    known: KnownImage | None
+    """What the data set says about this very image."""
 
 
 def examine_batch(
-    export: Export,
-    digests: dict[str, str],
+    batch: Batch,
     images: Iterable[LabeledImage],
     store: Store,
     known: Known,
-    class_ids: dict[str, int],
+    class_ids: Mapping[str, int],
     settings: IntakeSettings,
-) -> Iterator[Candidate | tuple[LabeledImage, tuple[Finding, ...]]]:
-    """Yield a candidate, or the findings that keep an image out, for every image in order.
+) -> Iterator[Examined]:
+    """Examine every image, in order.
 
     Objects are written on the way: an image that no row names is invisible and harmless.
     """
-
-    def one(told: LabeledImage) -> Candidate | tuple[LabeledImage, tuple[Finding, ...]]:
-        return _examine_one(export, digests, told, store, known, class_ids, settings)
-
-    return in_order(one, images)
+    return in_order(partial(_examine_one, batch, store, known, class_ids, settings), images)
 
 
 def in_order(work: Callable, items: Iterable, ahead: int = 8 * WORKERS) -> Iterator:
@@ -65,40 +81,55 @@ def in_order(work: Callable, items: Iterable, ahead: int = 8 * WORKERS) -> Itera
 
 
 def _examine_one(
-    export: Export,
-    digests: dict[str, str],
-    told: LabeledImage,
+    batch: Batch,
     store: Store,
     known: Known,
-    class_ids: dict[str, int],
+    class_ids: Mapping[str, int],
     settings: IntakeSettings,
-) -> Candidate | tuple[LabeledImage, tuple[Finding, ...]]:
+    told: LabeledImage,
+) -> Examined:
+    tags = name_tags(told.source, settings.name_pattern) | dict(told.tags)
+    seen = partial(Examined, told.source, tags.get("camera", ""))
     if any(finding.row == "" and finding.action == QUARANTINED for finding in told.findings):
-        return told, told.findings
-    if not told.file:
-        message = f"{told.source}: not among the export's images"
-        return told, (*told.findings, Finding(told.source, "", Code.IMG_MISSING, QUARANTINED, message))
-    row = known.by_original(digests[told.file])
+        return seen(tally(told, told.findings), told.findings, None)
     try:
-        picture = _picture_of(row) if row else examine(export.read(told.file), settings.max_image_megapixels)
-        _check_size(told, picture)
+        picture, original, before = _picture(batch, told, known, settings)
     except UnfitImage as unfit:
-        return told, (*told.findings, Finding(told.source, "", unfit.code, QUARANTINED, unfit.message))
-    if not row:
+        findings = (*told.findings, Finding(told.source, "", unfit.code, QUARANTINED, unfit.message))
+        return seen(tally(told, findings), findings, None)
+    if picture.data:
         store.put_new(object_name(picture.sha256), picture.data)
-    size = (picture.width_px, picture.height_px)
-    checked = check_labels(told, size, picture.orientation, class_ids, settings)
+    checked = check_labels(told, (picture.width_px, picture.height_px), picture.orientation, class_ids, settings)
     repairs = tuple(Finding(told.source, "", code, REPAIRED, message) for code, message in picture.repairs)
     findings = (*told.findings, *repairs, *checked.findings)
-    fields = _fields(told, picture, checked, digests[told.file], findings, settings)
-    return Candidate(told, fields, row or known.row(picture.sha256), findings)
+    if original != picture.sha256:
+        tags |= {ORIGINAL: original, ORIENTATION: str(picture.orientation)}
+    return seen(tally(told, findings), findings, _candidate(picture, checked, findings, tags, before))
 
 
-def _picture_of(row: dict[str, Any]) -> Picture:
-    """The picture of an image that the store already has: not decoded again."""
-    orientation = int(row["tags"].get("exif_orientation", 1))
-    size = (row["width_px"], row["height_px"])
-    return Picture(row["image_sha256"], row["format"], *size, row["phash"], orientation, (), b"")
+def _picture(
+    batch: Batch, told: LabeledImage, known: Known, settings: IntakeSettings
+) -> tuple[Picture, str, KnownImage | None]:
+    """The picture, the digest of its bytes in the export, and what the data set says about it.
+
+    Raises:
+        UnfitImage: it is missing, cannot be decoded, or has other sides than its labels say.
+    """
+    if not told.file:
+        raise UnfitImage(Code.IMG_MISSING, "not among the export's images")
+    original, data = batch.sha256(told.file), b""
+    if not original:
+        data = batch.export.read(told.file)
+        original = digest_bytes(data)
+    before = known.find(original)
+    if before:
+        size = (before.width_px, before.height_px)
+        picture = Picture(before.image_sha256, before.format, *size, before.phash, before.orientation, (), b"")
+    else:
+        picture = examine(data or batch.export.read(told.file), settings.max_image_megapixels)
+        before = known.find(picture.sha256)
+    _check_size(told, picture)
+    return picture, original, before
 
 
 def _check_size(told: LabeledImage, picture: Picture) -> None:
@@ -109,27 +140,15 @@ def _check_size(told: LabeledImage, picture: Picture) -> None:
         raise UnfitImage(Code.IMG_SIZE_MISMATCH, message)
 
 
-def _fields(
-    told: LabeledImage,
+def _candidate(
     picture: Picture,
     checked: CheckedLabels,
-    original: str,
     findings: tuple[Finding, ...],
-    settings: IntakeSettings,
-) -> dict[str, Any]:
-    tags = name_tags(told.source, settings.name_pattern) | dict(told.tags)
-    if original != picture.sha256:
-        tags |= {ORIGINAL: original, "exif_orientation": str(picture.orientation)}
-    return {
-        "image_sha256": picture.sha256,
-        "format": picture.format,
-        "width_px": picture.width_px,
-        "height_px": picture.height_px,
-        "boxes": checked.boxes.tolist(),
-        "class_ids": checked.class_ids,
-        "origin": settings.origin,
-        "source": told.source,
-        "phash": picture.phash,
-        "flags": sorted({str(finding.code) for finding in findings}),
-        "tags": tags,
-    }
+    tags: Mapping[str, str],
+    before: KnownImage | None,
+) -> Candidate:
+    flags = tuple(sorted({str(finding.code) for finding in findings}))
+    told = {text(key): text(value) for key, value in sorted(tags.items())}
+    size = (picture.width_px, picture.height_px)
+    fields = (picture.sha256, picture.format, *size, picture.phash, checked.boxes, checked.class_ids)
+    return Candidate(*fields, flags, told, before)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from components.intake.findings import Code
+from components.intake.labels import Parsed
 from components.intake.settings import IntakeSettings
 from components.shared.errors import InvalidInput
 
@@ -22,6 +23,13 @@ def registry(registered: Sequence[str], settings: IntakeSettings) -> tuple[str, 
             "their order is fixed for ever, new names go to the end"
         )
     return wanted
+
+
+def first_classes(exports: Sequence[Parsed], aliases: Mapping[str, str]) -> tuple[str, ...]:
+    """The registry that the first exports make: the first declared list, else all names that labels use, sorted."""
+    declared = next((parsed.class_names for parsed in exports if parsed.class_names), ())
+    names = declared or sorted({name for parsed in exports for name in parsed.names_seen()})
+    return tuple(dict.fromkeys(aliases.get(name, name) for name in names if name))
 
 
 def agree(

@@ -10,11 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from components.intake.admission import admit
-from components.intake.batch import Candidate, examine_batch
-from components.intake.classes import agree, registry
+from components.intake.admission import Admitted, admit
+from components.intake.batch import Examined, examine_batch
+from components.intake.classes import agree, first_classes, registry
 from components.intake.findings import ACCEPTED, QUARANTINED, REPAIRED, Finding, findings_bytes
 from components.intake.formats import is_export, parse
 from components.intake.known import Known
@@ -22,10 +20,11 @@ from components.intake.labels import Parsed
 from components.intake.memory import Batch, identify, recall, remember
 from components.intake.outcomes import Outcomes, shortfalls
 from components.intake.report import write_report
+from components.intake.rows import Row, rows_table
 from components.intake.settings import IntakeSettings
 from components.intake.sources import find_exports
 from components.intake.versions import commit
-from components.shared.dataset import ROW_SCHEMA, DatasetVersion, newest
+from components.shared.dataset import DatasetVersion, newest
 from components.shared.errors import InvalidInput
 from components.shared.progress import progress
 from components.shared.store import Store
@@ -100,56 +99,48 @@ def _recall_known(
 def _open(
     batches: list[Batch], class_names: tuple[str, ...], settings: IntakeSettings
 ) -> tuple[tuple[str, ...], list[tuple[Batch, Parsed]]]:
-    """Open every export and check its classes before any image is read."""
-    opened = [(batch, parse(batch.export, settings.export_format)) for batch in batches]
+    """Open every export and check its classes before any image is read; the first to declare some registers them."""
+    opened = [(batch, parse(batch.export, settings)) for batch in batches]
+    class_names = class_names or first_classes([parsed for _, parsed in opened], settings.class_aliases)
     for batch, parsed in opened:
-        declared = tuple(dict.fromkeys(settings.class_aliases.get(name, name) for name in parsed.class_names))
-        class_names = class_names or declared
         agree(batch.export.where, parsed.class_names, parsed.by_index, class_names, settings.class_aliases)
     return class_names, opened
 
 
-def _examine(
-    batch: Batch, parsed: Parsed, store: Store, known: Known, class_names: tuple[str, ...], settings: IntakeSettings
-) -> tuple[Outcomes, list[Candidate]]:
-    class_ids = {name: index for index, name in enumerate(class_names)}
-    outcomes, candidates = Outcomes(), []
-    results = examine_batch(batch.export, batch.digests, parsed.images, store, known, class_ids, settings)
-    for result in progress(results, f"intake {batch.export.name}", total=len(batch.digests)):
-        if isinstance(result, Candidate):
-            candidates.append(result)
-        else:
-            outcomes.tell(*result)
-    if not candidates and not outcomes.rows:
-        raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
-    return outcomes, candidates
-
-
 def _rows(
-    opened: list[tuple[Batch, Parsed]],
-    known: Known,
-    store: Store,
-    class_names: tuple[str, ...],
-    settings: IntakeSettings,
-    taken: Taken,
-) -> tuple[list[dict[str, Any]], list[tuple[Batch, Outcomes, int]]]:
+    opened: list[tuple[Batch, Parsed]], known: Known, store: Store, class_names: tuple[str, ...],
+    settings: IntakeSettings, taken: Taken,
+) -> tuple[list[Row], list[tuple[Batch, Outcomes, int]]]:  # fmt: skip
     """New rows of all batches, and for each batch what became of its rows and how many it added."""
-    examined = [_examine(batch, parsed, store, known, class_names, settings) for batch, parsed in opened]
-    admitted = admit([one for _, candidates in examined for one in candidates], known, settings)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    rows: list[dict[str, Any]] = []
+    class_ids = {name: index for index, name in enumerate(class_names)}
+    examined = []
+    for batch, parsed in opened:
+        results = examine_batch(batch, parsed.images, store, known, class_ids, settings)
+        examined.append(list(progress(results, f"intake {batch.export.name}", total=len(batch.prints))))
+        if not examined[-1]:
+            raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
+    verdicts = admit([one for images in examined for one in images], known, settings)
+    rows: list[Row] = []
     records = []
-    for (batch, _), (outcomes, candidates) in zip(opened, examined, strict=True):
-        before = len(rows)
-        for one, row, findings in (next(admitted) for _ in candidates):
-            outcomes.tell(one.told, (*one.findings, *findings))
-            if row:
-                rows.append(row | {"batch": batch.export.name, "added_at": now, "tags": sorted(row["tags"].items())})
-                taken.new_images += one.known is None
+    for (batch, _), images in zip(opened, examined, strict=True):
+        outcomes, before = Outcomes(), len(rows)
+        for one, verdict in zip(images, verdicts, strict=False):
+            _settle(one, verdict, batch, outcomes, rows)
         taken.rows.update(outcomes.rows)
         taken.findings += outcomes.findings
         records.append((batch, outcomes, len(rows) - before))
+    taken.new_images = sum(row.candidate.known is None for row in rows)
     return rows, records
+
+
+def _settle(one: Examined, verdict: Admitted | None, batch: Batch, outcomes: Outcomes, rows: list[Row]) -> None:
+    """Count one image, and let it in where the verdict says so."""
+    if one.candidate is None or verdict is None:
+        outcomes.add(one.rows, one.camera, one.findings)
+        return
+    outcomes.add(one.rows, one.camera, (*one.findings, *verdict.findings), verdict.quarantined)
+    if verdict.enters:
+        rows.append(Row(one.candidate, verdict.group, verdict.split, one.source, batch.export.name))
 
 
 def _refusal(batch: Batch, outcomes: Outcomes, settings: IntakeSettings) -> list[str]:
@@ -160,17 +151,12 @@ def _refusal(batch: Batch, outcomes: Outcomes, settings: IntakeSettings) -> list
 
 
 def _commit(
-    store: Store,
-    head: DatasetVersion | None,
-    known: Known,
-    class_names: tuple[str, ...],
-    rows: list[dict[str, Any]],
-    records: list[tuple[Batch, Outcomes, int]],
-    settings: IntakeSettings,
-) -> DatasetVersion:
+    store: Store, head: DatasetVersion | None, known: Known, class_names: tuple[str, ...], rows: list[Row],
+    records: list[tuple[Batch, Outcomes, int]], settings: IntakeSettings,
+) -> DatasetVersion:  # fmt: skip
     for batch, outcomes, added in records:
         remember(store, settings.dataset_name, batch, dict(outcomes.rows), added, outcomes.findings)
-    new_rows = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    new_rows = rows_table(rows, settings.origin, datetime.now(UTC).isoformat(timespec="seconds"))
     keys = [batch.key for batch, _, added in records if added]
     place = (store, head, settings.dataset_name, class_names)
     return commit(*place, new_rows, known.with_rows(new_rows), keys, settings.bump_test_set)

@@ -1,46 +1,80 @@
 """What the data set already holds, as intake needs to ask it."""
 
-from typing import Any
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.shared.dataset import ROW_SCHEMA, DatasetVersion, current_rows, read_segments
+from components.shared.dataset import DatasetVersion, current_rows, read_segments
 from components.shared.store import Store
 
-ORIGINAL = "original_sha256"
-"""Tag of an image that had to be re-encoded: the digest of the bytes that the export carried."""
+ORIGINAL, ORIENTATION = "original_sha256", "exif_orientation"
+"""Tags of an image that had to be re-encoded: the digest of the bytes in the export, and how they lay."""
+ID_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """The current row about an image."""
+
+    image_sha256: str
+    format: str
+    width_px: int
+    height_px: int
+    phash: int
+    orientation: int
+    boxes: np.ndarray
+    class_ids: list[int]
+    group: str
+    split: str
+    origin: str
+    batch: str
 
 
 class Known:
-    """The rows of a version, looked up by image."""
+    """The rows of a version, looked up by image; columns stay packed, for a data set may hold millions."""
 
     def __init__(self, store: Store, version: DatasetVersion | None) -> None:
         every = read_segments(store, version.segments if version else ())
         self.rows = current_rows(every)
         self.groups: dict[str, str] = dict(zip(every["group"].to_pylist(), every["split"].to_pylist(), strict=True))
-        self._place = {image: at for at, image in enumerate(self.rows["image_sha256"].to_pylist())}
-        self._by_original = _originals(self.rows)
+        self._columns = {name: self.rows[name].combine_chunks() for name in self.rows.column_names}
+        self._images = _packed(self._columns["image_sha256"])
+        self._by_original, self._orientation = _originals(self.rows)
 
-    def row(self, image_sha256: str) -> dict[str, Any] | None:
-        """The current row about an image."""
-        at = self._place.get(image_sha256)
-        if at is None:
+    def find(self, sha256: str) -> KnownImage | None:
+        """The image whose stored bytes, or whose bytes in an export, have this digest."""
+        image = self._by_original.get(sha256, sha256)
+        at = int(np.searchsorted(self._images, image.encode()))
+        if at >= len(self._images) or self._images[at].decode() != image:
             return None
-        row = self.rows.slice(at, 1).to_pylist()[0]
-        row["tags"] = dict(row["tags"])
-        return row
-
-    def by_original(self, sha256: str) -> dict[str, Any] | None:
-        """The current row about the image whose bytes in an export had this digest."""
-        return self.row(self._by_original.get(sha256, sha256))
+        names = ("format", "width_px", "height_px", "phash", "class_ids", "group", "split", "origin", "batch")
+        fields = {name: self._columns[name][at].as_py() for name in names}
+        boxes = np.array(self._columns["boxes"][at].as_py(), np.float32).reshape(-1, 4)
+        return KnownImage(
+            image_sha256=image, orientation=self._orientation.get(image, 1), boxes=boxes, **fields
+        )  # fmt: skip
 
     def with_rows(self, rows: pa.Table) -> pa.Table:
         """The current rows once `rows` are added."""
-        return current_rows(pa.concat_tables([self.rows, rows.cast(ROW_SCHEMA)]))
+        return current_rows(pa.concat_tables([self.rows, rows])) if rows.num_rows else self.rows
 
 
-def _originals(rows: pa.Table) -> dict[str, str]:
-    told = pc.map_lookup(rows["tags"].combine_chunks(), ORIGINAL, "first")
-    pairs = zip(told.to_pylist(), rows["image_sha256"].to_pylist(), strict=True)
-    return {original: image for original, image in pairs if original}
+def _packed(images: pa.StringArray) -> np.ndarray:
+    """Sorted digests as one array of fixed-width bytes."""
+    characters = images.buffers()[2]
+    if not len(images) or characters is None:
+        return np.empty(0, f"S{ID_CHARACTERS}")
+    start = images.offset * ID_CHARACTERS
+    return np.frombuffer(characters, f"S{ID_CHARACTERS}", len(images), start)
+
+
+def _originals(rows: pa.Table) -> tuple[dict[str, str], dict[str, int]]:
+    """Stored image by original digest, and orientation by stored image, of the re-encoded ones."""
+    tags = rows["tags"].combine_chunks()
+    originals = pc.map_lookup(tags, ORIGINAL, "first").to_pylist()
+    turns = pc.map_lookup(tags, ORIENTATION, "first").to_pylist()
+    images = rows["image_sha256"].to_pylist() if any(originals) else []
+    told = [(image, one, turn) for image, one, turn in zip(images, originals, turns, strict=False) if one]
+    return {one: image for image, one, _ in told}, {image: int(turn or 1) for image, _, turn in told}

@@ -1,13 +1,17 @@
 """What every parser yields: one labeled image as the export tells it, nothing checked or repaired yet."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from components.intake.findings import Finding
+from components.intake.findings import QUARANTINED, Code, Finding
+
+Box = tuple[float, float, float, float]
+MAX_TEXT = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Label:
     """One label row.
 
@@ -17,12 +21,12 @@ class Label:
 
     row: str
     class_name: str
-    box: tuple[float, float, float, float]
+    box: Box
     rotation_deg: float = 0.0
     pivot: Literal["centre", "corner"] = "centre"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabeledImage:
     """One image of an export: `file` is its member name there (empty: not found), sizes are 0 where not told."""
 
@@ -49,9 +53,51 @@ class LabeledImage:
 class Parsed:
     """An export, opened: the classes it declares (empty: it declares none) and its images, read as they are asked for.
 
-    `by_index` says that the order of `class_names` gives the labels their meaning.
+    `by_index` says that the order of `class_names` gives the labels their meaning. `names_seen` reads the whole export
+    for the class names that its labels use: asked only where nothing is declared or registered yet.
     """
 
     class_names: tuple[str, ...]
     by_index: bool
     images: Iterator[LabeledImage]
+    names_seen: Callable[[], set[str]] = set
+
+
+def refused(source: str, code: Code, message: str) -> LabeledImage:
+    """An image that the parser itself must quarantine."""
+    return LabeledImage(source, "", findings=(Finding(source, "", code, QUARANTINED, message),))
+
+
+def number(value: Any) -> float:
+    """`value` as a float; NaN when it is no number (a box of it is quarantined as such)."""
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def side_px(value: Any) -> int:
+    """A declared width or height; 0, not told, when it is no positive whole number."""
+    side = number(value)
+    return int(side) if 0 < side < 1e6 and side.is_integer() else 0
+
+
+def text(value: Any) -> str:
+    """`value` as text that any file and table can hold: valid Unicode, of bounded length."""
+    told = value if isinstance(value, str) else str(value)
+    return told.encode("utf-8", "replace").decode("utf-8")[:MAX_TEXT]
+
+
+def tag_values(pairs: Mapping[Any, Any]) -> dict[str, str]:
+    """The plain values of `pairs` as tags; nested ones, empty ones and null carry none."""
+    plain = {key: value for key, value in pairs.items() if isinstance(value, str | int | float) and value != ""}
+    return {text(key): text(value) for key, value in plain.items()}
+
+
+def hull_of(points: list[tuple[float, float]]) -> Box:
+    """Smallest box around `points`, of which there is at least one."""
+    xs, ys = zip(*points, strict=True)
+    finite = all(math.isfinite(value) for value in (*xs, *ys))
+    return (min(xs), min(ys), max(xs), max(ys)) if finite else (math.nan,) * 4

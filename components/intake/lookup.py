@@ -13,9 +13,11 @@ class ImageLookup:
         self._names = set(image_names(export))
         self._by_tail: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by_bare_stem: dict[str, list[str]] = defaultdict(list)
         for name in sorted(self._names):
             self._by_tail[PurePosixPath(name).name].append(name)
             self._by_stem[str(PurePosixPath(name).with_suffix(""))].append(name)
+            self._by_bare_stem[PurePosixPath(name).stem].append(name)
 
     def find(self, told: str, beside: str = "") -> str:
         """Member name of the image that the label file `beside` calls `told`; empty when none or several fit."""
@@ -28,8 +30,13 @@ class ImageLookup:
         return same_tail[0] if len(same_tail) == 1 else ""
 
     def with_stem(self, stem: str) -> list[str]:
-        """Images whose name without suffix is `stem`."""
+        """Images whose whole name without suffix is `stem`."""
         return self._by_stem.get(stem, [])
+
+    def find_stem(self, stem: str) -> str:
+        """Member name of the one image whose bare name without suffix is `stem`; empty when none or several fit."""
+        same = self._by_bare_stem.get(stem, [])
+        return same[0] if len(same) == 1 else ""
 
     def names(self) -> list[str]:
         """All images, in order."""

@@ -20,18 +20,22 @@ NOT_READING = {
 
 @dataclass(frozen=True)
 class Batch:
-    """An export with the digest of each of its files; `key` names its content and how it is read."""
+    """An export with the print of each of its files; `key` names its content and how it is read."""
 
     export: Export
-    digests: dict[str, str]
+    prints: dict[str, str]
     key: str
+
+    def sha256(self, name: str) -> str:
+        """Digest of a file where it is known without reading it again; empty elsewhere."""
+        return self.prints[name] if len(self.prints[name]) == 64 else ""
 
 
 def identify(export: Export, settings: IntakeSettings) -> Batch:
     """Read every byte once: names, sizes and times alone prove nothing."""
-    digests = export.digests()
+    prints = export.prints()
     reading = settings.model_dump(mode="json", exclude=NOT_READING)
-    return Batch(export, digests, digest_json([content_digest(digests), reading]))
+    return Batch(export, prints, digest_json([content_digest(prints), reading]))
 
 
 def remember(store: Store, name: str, batch: Batch, rows: dict[str, int], added: int, findings: list[Finding]) -> None:

@@ -9,11 +9,23 @@ from components.intake.labels import LabeledImage
 from components.intake.settings import IntakeSettings
 
 _SEVERITY = (ACCEPTED, REPAIRED, QUARANTINED)
+Tally = Counter[tuple[str, str]]
+"""Rows of one image by class name and by what became of them."""
+
+
+def tally(told: LabeledImage, findings: Iterable[Finding]) -> Tally:
+    """Every row of an image once, by the worst that happened to it or to its image."""
+    worst = dict.fromkeys(told.rows, ACCEPTED)
+    for finding in findings:
+        for row in [finding.row] if finding.row else worst:
+            worst[row] = max(worst.get(row, ACCEPTED), finding.action, key=_SEVERITY.index)
+    classes = {label.row: label.class_name for label in told.labels}
+    return Counter((classes.get(row, ""), action) for row, action in worst.items())
 
 
 @dataclass
 class Outcomes:
-    """Rows by what became of them; every row counts once, by the worst that happened to it or to its image."""
+    """Rows of a batch by what became of them, with the findings in the export's order."""
 
     rows: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -22,21 +34,15 @@ class Outcomes:
     lost: Counter[str] = field(default_factory=Counter)
     """Those of them that were quarantined."""
 
-    def tell(self, told: LabeledImage, findings: Iterable[Finding]) -> None:
-        """Count the rows of one image."""
-        findings = list(findings)
+    def add(self, rows: Tally, camera: str, findings: Iterable[Finding], quarantined: bool = False) -> None:
+        """Count one image's rows; all of them as quarantined when the image is."""
         self.findings += findings
-        worst = dict.fromkeys(told.rows, ACCEPTED)
-        for finding in findings:
-            for row in [finding.row] if finding.row else worst:
-                worst[row] = max(worst[row], finding.action, key=_SEVERITY.index)
-        self.rows.update(worst.values())
-        classes = {label.row: label.class_name for label in told.labels}
-        camera = told.tags.get("camera", "")
-        for row, action in worst.items():
-            for one in (f"class {classes[row]}" if row in classes else "", f"camera {camera}" if camera else ""):
-                self.told[one] += 1
-                self.lost[one] += action == QUARANTINED
+        for (class_name, action), count in rows.items():
+            outcome = QUARANTINED if quarantined else action
+            self.rows[outcome] += count
+            for one in (f"class {class_name}" if class_name else "", f"camera {camera}" if camera else ""):
+                self.told[one] += count
+                self.lost[one] += count * (outcome == QUARANTINED)
 
 
 def shortfalls(outcomes: Outcomes, settings: IntakeSettings) -> list[str]:

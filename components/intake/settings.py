@@ -19,6 +19,9 @@ class IntakeSettings(Settings):
     origin: Literal["human", "edge", "teacher"] = "human"
     """Who labeled; a teacher's labels enter train only."""
 
+    voc_first_pixel: Literal[1, 0] = 1
+    """Number of the first pixel in Pascal VOC files: 1 by its definition, 0 as some tools write it."""
+
     class_names: tuple[str, ...] = ()
     """Class registry in its order, fixed for ever (it may grow at its end). Empty: the first export registers it."""
     class_aliases: dict[str, str] = Field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
 
 from components.shared.digests import digest_file, digest_json
@@ -18,8 +18,11 @@ class Export(Protocol):
     where: str
 
     def names(self) -> list[str]: ...
+    def size(self, name: str) -> int: ...
+    def head(self, name: str, count: int) -> bytes: ...
+    def open(self, name: str) -> BinaryIO: ...
     def read(self, name: str) -> bytes: ...
-    def digests(self) -> dict[str, str]: ...
+    def prints(self) -> dict[str, str]: ...
 
 
 class FolderExport:
@@ -38,14 +41,27 @@ class FolderExport:
         """Bytes of one file."""
         return self._files[name].read_bytes()
 
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of every file's bytes, by name."""
+    def size(self, name: str) -> int:
+        """Bytes of one file, counted."""
+        return self._files[name].stat().st_size
+
+    def open(self, name: str) -> BinaryIO:
+        """One file as a stream."""
+        return self._files[name].open("rb")
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one file."""
+        with self.open(name) as stream:
+            return stream.read(count)
+
+    def prints(self) -> dict[str, str]:
+        """What tells every file's content from any other, by name: here the SHA-256 of its bytes."""
         return {name: digest_file(path) for name, path in self._files.items()}
 
 
-def content_digest(digests: dict[str, str]) -> str:
-    """Digest of a batch: names and bytes of its files, wherever they lie."""
-    return digest_json(sorted(digests.items()))
+def content_digest(prints: dict[str, str]) -> str:
+    """Digest of a batch: names and contents of its files, wherever they lie."""
+    return digest_json(sorted(prints.items()))
 
 
 def find_exports(inbox_uri: str, is_export: Callable[[Export], bool]) -> list[Export]:
@@ -74,7 +90,7 @@ def find_exports(inbox_uri: str, is_export: Callable[[Export], bool]) -> list[Ex
     return exports
 
 
-EXPECTED = "a COCO .json with images and annotations, or a YOLO folder with data.yaml and labels/"
+EXPECTED = "COCO JSON, YOLO with data.yaml, Pascal VOC XML, CVAT 1.1 XML or Label Studio JSON, with the images beside"
 
 
 def _local(uri: str) -> Path:
