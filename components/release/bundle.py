@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from components.release.seal import seal, seal_name
 from components.shared.digests import canonical_json, digest_file
 from components.shared.errors import InvalidInput
 from components.shared.releases import release_prefix
+from components.shared.signatures import SigningKey
 from components.shared.store import Store
 
 REPORTS = ("intake", "augment", "training", "calibration", "evaluation")
@@ -62,8 +64,12 @@ def release_bytes(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
-def write_bundle(store: Store, record: dict[str, Any], folder: Path) -> None:
-    """Send the files, then release.json: a bundle without it was never finished.
+def write_bundle(store: Store, record: dict[str, Any], folder: Path, key: SigningKey) -> None:
+    """Send the files, then the seal, then release.json: a bundle without it was never finished.
+
+    Args:
+        folder: The bundle's files; release.json and the seal are made here.
+        key: Seals the bundle.
 
     Raises:
         InvalidInput: another night already holds this version's place.
@@ -72,6 +78,10 @@ def write_bundle(store: Store, record: dict[str, Any], folder: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda file: store.send(folder / file["path"], f"{prefix}/{file['path']}"), record["files"]))
     data = release_bytes(record)
+    (folder / "release.json").write_bytes(data)
+    signature = folder.with_name("release.sig")
+    seal(folder, key, signature)
+    store.send(signature, seal_name(prefix, data))
     if not store.put_new(f"{prefix}/release.json", data) and store.get(f"{prefix}/release.json") != data:
         raise InvalidInput(
             f"{store.uri}/{prefix}: another release already holds this place; the registry gave its number out again: "

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from components.release.bundle import lay_out, list_files, write_bundle
 from components.release.card import description, model_card
 from components.release.mlmodel import log_model
+from components.release.policy import release_key
 from components.release.projection import project
 from components.release.registry import alone, open_registry, tracking_uri_for
 from components.release.settings import ReleaseSettings
 from components.release.tracking import RUN_KEY, Night, close_run, find_run, log_night, provenance
 from components.shared.errors import InvalidInput, Refused
 from components.shared.releases import Release, read_release, release_of_night, release_prefix
+from components.shared.signatures import SigningKey
 from components.shared.store import Store
 
 if TYPE_CHECKING:
@@ -43,14 +45,15 @@ def release_night(
     Raises:
         Refused: the decision is not an approval.
         InvalidInput: an artifact is missing, or they are not of one model and data set.
+        MissingCapability: there is no key to seal the bundle with.
         ServiceFault: the registry or the store failed; the same call again completes the release.
     """
-    night = read_night(paths, model_name, settings)
+    night, key = read_night(paths, model_name, settings), release_key(store)
     tracking_uri = tracking_uri_for(store)
     with alone(tracking_uri, "release"), open_registry(tracking_uri) as client:
         done = release_of_night(store, model_name, night.run_key)
         if done is None:
-            done = _complete(client, tracking_uri, night, paths, store, settings)
+            done = _complete(client, tracking_uri, night, paths, store, settings, key)
         project(client, store, model_name)
     return write_record(store, done, tracking_uri, record_folder)
 
@@ -114,6 +117,7 @@ def _complete(
     paths: dict[str, Path],
     store: Store,
     settings: ReleaseSettings,
+    key: SigningKey,
 ) -> Release:
     with tempfile.TemporaryDirectory(prefix=".release-", dir=paths["scores"].parent) as scratch:
         bundle = Path(scratch) / "bundle"
@@ -124,7 +128,7 @@ def _complete(
         if not version:
             version = _register(client, night, run_id, bundle, Path(scratch))
         record = release_record(night, version, bundle)
-        write_bundle(store, record, bundle)
+        write_bundle(store, record, bundle, key)
         place = f"{store.uri}/{release_prefix(night.model_name, version)}"
         client.set_model_version_tag(night.model_name, str(version), BUNDLE, place)
         client.update_model_version(night.model_name, str(version), description(night, version, place, run_id))

@@ -7,7 +7,7 @@ create-only write of the next number is the compare-and-swap: of two writers who
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from typing import Any
 
 from components.shared.digests import canonical_json, digest_bytes
 from components.shared.errors import InvalidInput, Refused
+from components.shared.signatures import TrustedKey, signed_by
 from components.shared.store import Store
 
 SCHEMA = 1
@@ -110,6 +111,20 @@ def append_record(
             "nothing was changed: look again (`yanshan review`) and decide anew"
         )
     return Record(seq, digest_bytes(data), body, tuple(signatures))
+
+
+def check_signatures(record: Record, keys: Sequence[TrustedKey]) -> None:
+    """Check that whoever a record names signed it, with a key that held then.
+
+    Raises:
+        Refused: unsigned, or no trusted key of the actor's (or of the registry's service) made the signature.
+    """
+    if not record.signatures:
+        raise Refused(f"record {record.seq} of {record.body['model_name']} is not signed")
+    for signature in record.signatures:
+        key = signed_by(signature, keys, canonical_json(record.body), record.body["at"])
+        if key.name != record.body["actor"] and key.role != "registry":
+            raise Refused(f"record {record.seq} names {record.body['actor']!r}, but {key.name!r} signed it")
 
 
 def _count(store: Store, model_name: str) -> int:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.shared.digests import digest_file
+from components.shared.digests import digest_bytes, digest_file
 from components.shared.errors import InvalidInput
-from components.shared.ledger import checked_name, head
+from components.shared.ledger import check_signatures, checked_name, head
+from components.shared.signatures import read_trusted, trust_folder
 from components.shared.store import Store
 
 
@@ -21,6 +22,8 @@ class Release:
     prefix: str
     record: dict[str, Any]
     """Content of release.json: run_key, dataset, class_names, files with digests, scores_summary, ..."""
+    digest: str = ""
+    """SHA-256 of release.json."""
 
 
 def release_prefix(model_name: str, version: int) -> str:
@@ -48,14 +51,15 @@ def read_release(store: Store, model_name: str, version: int) -> Release:
     name = f"{prefix}/release.json"
     if not store.exists(name):
         raise InvalidInput(f"{store.uri}/{name}: {model_name} has no whole version {version}")
+    data = store.get(name)
     try:
-        record = json.loads(store.get(name))
+        record = json.loads(data)
         stated = (record["model_name"], record["version"])
     except (ValueError, KeyError, TypeError) as fault:
         raise InvalidInput(f"{store.uri}/{name}: not a release record ({fault})") from fault
     if stated != (model_name, version):
         raise InvalidInput(f"{store.uri}/{name}: got the record of {stated}, expected {(model_name, version)}")
-    return Release(model_name, version, prefix, record)
+    return Release(model_name, version, prefix, record, digest_bytes(data))
 
 
 def release_of_night(store: Store, model_name: str, run_key: str) -> Release | None:
@@ -67,12 +71,23 @@ def champion(store: Store, model_name: str) -> Release | None:
     """The version that a reviewer promoted last, from the ledger's head and never from an alias; None before the first.
 
     Raises:
-        InvalidInput: the ledger is broken, or names a version whose bundle is not whole.
+        InvalidInput: the ledger is broken, or the bundle that it names is not whole or not the one promoted.
+        Refused: no trusted reviewer signed the newest record (checked where the list of keys is at hand).
     """
     newest = head(store, model_name)
     if newest is None or not newest.body["champion"]:
         return None
-    return read_release(store, model_name, newest.body["champion"])
+    folder = trust_folder(store)
+    if folder is not None and (folder / "reviewers.json").is_file():
+        check_signatures(newest, read_trusted(folder / "reviewers.json"))
+    release = read_release(store, model_name, newest.body["champion"])
+    named = newest.body.get("champion_sha256", release.digest)
+    if release.digest != named:
+        raise InvalidInput(
+            f"{store.uri}/{release.prefix}/release.json: got SHA-256 {release.digest}, the ledger names {named}: "
+            "it was changed after the promotion"
+        )
+    return release
 
 
 def bring_release(store: Store, release: Release, folder: Path, part: str = "") -> Path:

@@ -1,24 +1,28 @@
 """Reading released bundles, and which version the ledger calls champion."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.release.bundle import lay_out, list_files, write_bundle
 from components.shared.errors import InvalidInput
 from components.shared.ledger import append_record, head
 from components.shared.releases import bring_release, champion, read_release, release_of_night, releases
+from components.shared.signatures import SigningKey
 from components.shared.store import open_store
 from tests.sample_night import write_night
 
 MODEL = "parts"
+KEY = cast(SigningKey, ec.generate_private_key(ec.SECP256R1()))
 
 
 def released(folder: Path, store, version: int):
     bundle = folder / f"bundle-{version}"
     lay_out(write_night(folder / f"night-{version}", run_key=str(version) * 64), bundle)
     record = {"model_name": MODEL, "version": version, "run_key": str(version) * 64, "files": list_files(bundle)}
-    write_bundle(store, record, bundle)
+    write_bundle(store, record, bundle, KEY)
     return record
 
 
@@ -105,5 +109,5 @@ def test_a_number_given_out_twice_does_not_overwrite_the_release_that_holds_it(s
     bundle = tmp_path / "bundle-1"
     record = {"model_name": MODEL, "version": 1, "run_key": "9" * 64, "files": list_files(bundle)}
     with pytest.raises(InvalidInput, match="another release already holds this place"):
-        write_bundle(store, record, bundle)
+        write_bundle(store, record, bundle, KEY)
     assert store.get(f"releases/{MODEL}/1/release.json") == before

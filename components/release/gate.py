@@ -1,0 +1,49 @@
+"""The gate, asked again when a reviewer decides: what the stored scores say under the policy of today."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.shared.errors import InvalidInput, Refused
+
+
+def check_gate(
+    bundle: Path,
+    waived: Sequence[str],
+    changes: Mapping[str, Any],
+    regate: Callable[[Path, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """Check that every rule passes or was waived.
+
+    Args:
+        bundle: A verified bundle.
+        waived: Rules that a reviewer waived.
+        changes: Settings of the gate that the policy replaces.
+        regate: Judges the stored scores again; without it the night's own decision counts.
+
+    Returns:
+        verdict now, the rules that were waived, and whether the gate was asked again.
+
+    Raises:
+        Refused: a rule says no and was not waived.
+    """
+    night = _decision(bundle)
+    now = regate(bundle / "scores", night, changes) if regate else night
+    against = [rule for rule in now["rules"] if rule["verdict"] in ("fail", "undecided", "refused")]
+    standing = [rule for rule in against if rule["rule"] not in waived]
+    if standing or (now["verdict"] != "approved" and not against):
+        told = "; ".join(rule["sentence"] for rule in standing) or f"the verdict is {now['verdict']}"
+        raise Refused(
+            f"the gate says {now['verdict']}: {told} "
+            f"(`yanshan waive VERSION GATE` waives {', '.join(rule['rule'] for rule in standing) or 'a gate'})"
+        )
+    return {"verdict": now["verdict"], "waived": [rule["rule"] for rule in against], "asked_again": bool(regate)}
+
+
+def _decision(bundle: Path) -> dict[str, Any]:
+    try:
+        decision: dict[str, Any] = json.loads((bundle / "decision" / "decision.json").read_text())
+        return decision
+    except (OSError, ValueError) as fault:
+        raise InvalidInput(f"{bundle}/decision/decision.json: not a decision ({fault})") from fault
