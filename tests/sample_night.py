@@ -8,15 +8,30 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from components.judge.evidence import read_evidence
+from components.judge.judge import decide
+from components.judge.settings import JudgeSettings
+
 CLASSES = ("red", "green", "blue")
 SIDE = 64
 CELL = 8
+GAIN = 0.05
+LOSSES = {"float": 0.0, "int8": 0.004}
 
 
 def write_night(
-    folder: Path, run_key: str = "a" * 64, dataset: str = "d" * 64, model_name: str = "parts", map_50_95: float = 0.5
+    folder: Path,
+    run_key: str = "a" * 64,
+    dataset: str = "d" * 64,
+    model_name: str = "parts",
+    map_50_95: float = 0.5,
+    champion: int = 0,
 ) -> dict[str, Path]:
-    """Artifacts of an approved night under `folder`, as the release step's face hands them over."""
+    """Artifacts of an approved night under `folder`, as the release step's face hands them over.
+
+    Args:
+        champion: Version that the night was measured against; it is five points worse. 0: a first version.
+    """
     paths = {name: folder / name for name in ("dataset", "checkpoint", "onnx_model", "int8_model", "engines")}
     paths |= {"scores": folder / "scores", "decision": folder / "decision"}
     counts = {"train": 10, "val": 2, "test": 4}
@@ -33,43 +48,53 @@ def write_night(
     onnx.save(square_detector(True), paths["int8_model"] / "model.int8.qdq.onnx")
     _json(paths["engines"] / "openvino-int8" / "target.json", {"target": "openvino-int8"})
     _file(paths["engines"] / "openvino-int8" / "model.bin", b"\x00" * 1000)
-    _json(paths["scores"] / "scores.json", scores(dataset, map_50_95))
-    _json(paths["decision"] / "decision.json", decision(run_key, dataset, model_name))
+    _json(paths["scores"] / "scores.json", scores(dataset, map_50_95, champion))
+    np.savez(paths["scores"] / "resamples.npz", **resamples(map_50_95))
+    _json(paths["decision"] / "decision.json", decision(paths["scores"], run_key, model_name))
     for name in ("intake", "augment", "training", "calibration", "evaluation"):
         paths[name] = folder / f"{name}.html"
         _file(paths[name], f"<!doctype html><title>{name}</title><h1>{name}</h1>".encode())
     return paths
 
 
-def scores(dataset: str, map_50_95: float) -> dict[str, Any]:
-    """scores.json with a champion beside the challenger."""
-    models = {kind: _measures(map_50_95 - loss) for kind, loss in (("float", 0.0), ("int8", 0.004))}
+def scores(dataset: str, map_50_95: float, champion: int) -> dict[str, Any]:
+    """scores.json, with the champion beside the challenger where there is one."""
+    models = {kind: _measures(map_50_95 - loss) for kind, loss in LOSSES.items()}
+    before = {kind: _measures(map_50_95 - loss - GAIN) for kind, loss in LOSSES.items()}
     return {
         "dataset": dataset,
         "test_set": "parts@v1",
         "test_digest": "e" * 64,
-        "class_names": CLASSES,
-        "first_version": False,
-        "champion_version": None,
+        "class_names": list(CLASSES),
+        "first_version": not champion,
+        "champion_version": champion or None,
         "challenger": models,
-        "champion": None,
+        "champion": before if champion else None,
         "differences": {"map_50_95": {"difference": 0.02, "interval": [0.01, 0.03]}},
         "engines": {},
+        "parity": {"int8": {"map_50_95": {"value": -0.004}, "recall": {name: {"value": 0.0} for name in CLASSES}}},
         "leaks": 0,
     }
 
 
-def decision(run_key: str, dataset: str, model_name: str, verdict: str = "approved") -> dict[str, Any]:
-    """decision.json with one rule."""
-    rule = {"rule": "map_floor", "verdict": verdict, "number": 0.5, "interval": [0.4, 0.6], "threshold": 0.1}
-    return {
-        "verdict": verdict,
-        "run_key": run_key,
-        "model_name": model_name,
-        "dataset": dataset,
-        "reasons": ["mAP50-95 is 0.500, floor is 0.100"],
-        "rules": [{**rule, "sentence": "mAP50-95 is 0.500, floor is 0.100"}],
-    }
+def resamples(map_50_95: float) -> dict[str, np.ndarray]:
+    """The bootstrap behind `scores`: 200 redraws, float and INT8 from the same ones."""
+    drawn = np.random.default_rng(0).normal(0, 0.002, 200)
+    numbers = {}
+    for kind, loss in LOSSES.items():
+        for role, less in (("challenger", 0.0), ("champion", GAIN)):
+            numbers[f"{role}.{kind}.map_50_95"] = map_50_95 - loss - less + drawn
+            numbers[f"{role}.{kind}.recall"] = np.repeat(0.9 + drawn[:, None], len(CLASSES), axis=1)
+            for shift in ("day", "night"):
+                numbers[f"{role}.{kind}.slice.shift.{shift}"] = map_50_95 - loss - less + drawn
+    return numbers
+
+
+def decision(scores_folder: Path, run_key: str, model_name: str) -> dict[str, Any]:
+    """What the gate says about `scores`, as the judge step writes it down."""
+    settings = JudgeSettings()
+    decided = decide(read_evidence(scores_folder, settings), settings, 1)
+    return decided | {"run_key": run_key, "model_name": model_name, "decided_at": "2026-01-01T00:00:00.000+00:00"}
 
 
 def square_detector(quantized: bool) -> onnx.ModelProto:
@@ -121,8 +146,8 @@ def squares_image() -> np.ndarray:
 
 
 def _measures(map_50_95: float) -> dict[str, Any]:
-    one = {"ap_50_95": map_50_95, "ap_50": 0.8, "recall": 0.9, "precision": 0.8, "threshold": 0.4, "boxes": 12}
-    shifts = {name: {"map_50_95": map_50_95, "map_50": 0.8, "images": 2, "boxes": 6} for name in ("day", "night")}
+    one = {"ap_50_95": map_50_95, "ap_50": 0.8, "recall": 0.9, "precision": 0.8, "threshold": 0.4, "boxes": 200}
+    shifts = {name: {"map_50_95": map_50_95, "map_50": 0.8, "images": 2, "boxes": 300} for name in ("day", "night")}
     return {
         "digest": "f" * 64,
         "map_50_95": map_50_95,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from components.shared.errors import InvalidInput, MissingCapability, Refused
 from components.shared.settings import Settings, read_settings
@@ -43,7 +43,7 @@ class PromotionPolicy(Settings):
     """How many different reviewers must agree."""
     clock_skew_s: NonNegativeInt = 300
     """How far the clocks of reviewers' machines may differ."""
-    gate: dict[str, bool | int | float | str | list[str]] = {}
+    gate: dict[str, bool | int | float | str | list[str]] = Field(default_factory=dict)
     """Settings of the gate that replace those of the night when it is asked again."""
 
 

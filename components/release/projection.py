@@ -4,6 +4,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from components.release.states import Standing, standing
+from components.shared.digests import digest_bytes
+from components.shared.errors import Refused
+from components.shared.ledger import record_name
 from components.shared.store import Store
 
 if TYPE_CHECKING:
@@ -19,14 +22,37 @@ def project(client: "MlflowClient", store: Store, model_name: str) -> Standing:
     """Bring aliases and tags in line with the ledger; run twice, it changes nothing.
 
     Whoever writes an alias looks at the ledger again afterwards, so the last of several writers leaves the truth.
+
+    Raises:
+        Refused: the ledger is shorter than the registry remembers, or another one.
     """
     seen = standing(store, model_name)
     while True:
-        _write(client, model_name, seen)
+        _write(client, store, model_name, seen)
         now = standing(store, model_name)
         if now.head == seen.head and now.states == seen.states:
             return now
         seen = now
+
+
+def check_mark(store: Store, model: "RegisteredModel") -> None:
+    """Check that the ledger still holds the record that the registry remembers as its newest.
+
+    Raises:
+        Refused: the ledger was cut short, or written anew.
+    """
+    seq, digest = read_mark(model)
+    name = record_name(model.name, seq)
+    if seq and not store.exists(name):
+        raise Refused(f"ledger of {model.name}: record {seq}, which the registry remembers, is gone: it was cut short")
+    if seq and digest_bytes(store.get(name)) != digest:
+        raise Refused(f"ledger of {model.name}: record {seq} is not the one that the registry remembers")
+
+
+def read_mark(model: "RegisteredModel") -> tuple[int, str]:
+    """Number and digest of the newest record that the registry remembers; 0 where it remembers none."""
+    seq, _, digest = model.tags.get(HEAD, "0:").partition(":")
+    return (int(seq), digest) if seq.isdigit() else (0, "")
 
 
 def head_mark(seen: Standing) -> str:
@@ -34,8 +60,9 @@ def head_mark(seen: Standing) -> str:
     return f"{seen.head.seq}:{seen.head.digest}" if seen.head else "0:"
 
 
-def _write(client: "MlflowClient", model_name: str, seen: Standing) -> None:
+def _write(client: "MlflowClient", store: Store, model_name: str, seen: Standing) -> None:
     model = client.get_registered_model(model_name)
+    check_mark(store, model)
     registered = {int(one.version): one for one in client.search_model_versions(f"name = '{model_name}'")}
     for alias, version in (("champion", seen.champion), ("challenger", seen.challenger)):
         _set_alias(client, model, alias, version if version in registered else 0)

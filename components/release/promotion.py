@@ -1,7 +1,8 @@
 """A reviewer's decisions: each becomes one signed record of the ledger, then the registry follows."""
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 from components.release.gate import check_gate
 from components.release.policy import PromotionPolicy, Trust, read_trust, reviewer_key
-from components.release.projection import project
+from components.release.projection import check_mark, project
 from components.release.registry import open_registry, tracking_uri_for
-from components.release.seal import bring_verified
+from components.release.seal import bring_verified, verify_bundle
 from components.release.states import Standing, State, standing
 from components.shared.digests import digest_json
 from components.shared.errors import InvalidInput, Refused
@@ -78,19 +79,33 @@ def promote_as(
     regate: Regate | None = None,
 ) -> dict[str, Any]:
     """As `promote`, for a reviewer who may stand behind the registry's service."""
-    desk = Desk.opened(store, model_name, version, who)
-    record = desk.recorded("promote") or desk.recorded("approve")
-    if record is None:
-        check_promotable(desk.seen, model_name, version, expect_champion)
-        desk.check_author()
-        proof = desk.check_evidence(regate)
-        given = desk.approvals_given()
-        if len(given) + 1 < desk.trust.policy.approvals:
-            record = desk.write("approve", desk.seen.champion, proof)
-        else:
-            record = desk.write("promote", version, proof | {"approvals": given})
-    follow(store, model_name, tracking_uri)
+    with deciding(store, model_name, version, who, tracking_uri) as desk:
+        record = desk.recorded("promote") or desk.recorded("approve")
+        if record is None:
+            check_promotable(desk.seen, model_name, version, expect_champion)
+            desk.check_author()
+            proof = desk.check_evidence(regate)
+            given = desk.approvals_given()
+            if len(given) + 1 < desk.trust.policy.approvals:
+                record = desk.write("approve", desk.seen.champion, proof)
+            else:
+                record = desk.write("promote", version, proof | {"approvals": given})
     return flat_record(record)
+
+
+@contextlib.contextmanager
+def deciding(store: Store, model_name: str, version: int, who: Reviewer, tracking_uri: str = "") -> Iterator["Desk"]:
+    """A desk to decide at: the registry answers before anything is recorded, and follows afterwards.
+
+    Raises:
+        Refused: the ledger is not the one that the registry remembers.
+        ServiceFault: the registry does not answer.
+    """
+    with open_registry(tracking_uri or tracking_uri_for(store)) as client:
+        desk = Desk.opened(store, model_name, version, who)
+        check_mark(store, client.get_registered_model(model_name))
+        yield desk
+        project(client, store, model_name)
 
 
 @dataclass(frozen=True)
@@ -154,8 +169,17 @@ class Desk:
         with tempfile.TemporaryDirectory(prefix="yanshan-review-") as scratch:
             proof = bring_verified(self.store, self.release, self.trust.release_keys, Path(scratch))
             waived = waived_gates(self.seen, self.release)
-            verdict = check_gate(Path(scratch) / "bundle", waived, self.trust.policy.gate, regate)
+            verdict = check_gate(Path(scratch) / "bundle", waived, self.trust.policy.gate, self.seen.champion, regate)
         return {"sealed_by": proof["sealed_by"], "gate": verdict}
+
+    def check_seal(self) -> dict[str, Any]:
+        """Fetch the bundle and check its digests and its seal.
+
+        Raises:
+            InvalidInput: a file was changed.
+            Refused: no trusted key sealed it.
+        """
+        return {"sealed_by": verify_bundle(self.store, self.release, self.trust.release_keys)["sealed_by"]}
 
     def approvals_given(self) -> list[int]:
         """Numbers of the approvals of this very bundle by other reviewers, since the champion last changed.
@@ -238,12 +262,6 @@ def waived_gates(seen: Standing, release: Release) -> list[str]:
     """Gates that a reviewer waived for this very bundle."""
     mine = [record.body for record in seen.records if record.body["release_sha256"] == release.digest]
     return [body["gate_waived"] for body in mine if body["kind"] == "waive"]
-
-
-def follow(store: Store, model_name: str, tracking_uri: str = "") -> Standing:
-    """Bring the registry in line with the ledger."""
-    with open_registry(tracking_uri or tracking_uri_for(store)) as client:
-        return project(client, store, model_name)
 
 
 def flat_record(record: Record) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def open_registry(tracking_uri: str) -> Iterator["MlflowClient"]:
             client = MlflowClient(tracking_uri, tracking_uri)
             client.search_experiments(max_results=1)
         yield client
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as fault:
+    except (MlflowException, requests.RequestException, SQLAlchemyError) as fault:
         told = str(fault).strip().splitlines() or [type(fault).__name__]
         raise ServiceFault(f"MLflow at {without_password(tracking_uri)}: {told[0]}") from fault
     finally:

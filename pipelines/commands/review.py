@@ -1,11 +1,18 @@
-"""yanshan review, promote, history: the reviewer's side."""
+"""yanshan review, promote, reject, waive, rollback, history, registry: the reviewer's side."""
 
+import functools
 import json
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.shared.errors import Refused
 from pipelines.commands.options import Place, place_options
+
+if TYPE_CHECKING:
+    from components.release.promotion import Reviewer
 
 
 @click.command()
@@ -31,21 +38,81 @@ def review(place: Place, version: int | None, open_report: bool, as_json: bool) 
         click.launch(report)
 
 
+def decision_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --reviewer, --reason, --key, --yes, --json and the place; the command gets the reviewer as one `who`."""
+
+    @click.option("--reviewer", required=True, help="Who decides.")
+    @click.option("--reason", required=True, help="Why; recorded for ever.")
+    @click.option("--key", default="", help="Reviewer's key: PEM file or exec:COMMAND; default: YANSHAN_REVIEWER_KEY.")
+    @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+    @place_options
+    @functools.wraps(command)
+    def with_reviewer(reviewer: str, reason: str, key: str, **rest: Any) -> Any:
+        from components.release.promotion import Reviewer
+
+        return command(who=Reviewer(reviewer, reason, key), **rest)
+
+    return with_reviewer
+
+
 @click.command()
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--reviewer", required=True, help="Who decides.")
-@click.option("--reason", required=True, help="Why; recorded for ever.")
 @click.option("--expect-champion", type=click.IntRange(min=0), help="Refuse if the champion is another one (0: none).")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-@place_options
-def promote(place: Place, version: int, reviewer: str, reason: str, expect_champion: int | None, as_json: bool) -> None:
+@decision_options
+def promote(place: Place, version: int, expect_champion: int | None, who: "Reviewer", yes: bool, as_json: bool) -> None:
     """Make VERSION the champion."""
-    from components.release.promotion import promote as promote_version
+    from components.release.promotion import promote_as
+    from pipelines.commands.regate import ask_gate_again
 
-    record = promote_version(
-        place.store, place.model_name, version, reviewer, reason, place.tracking_uri, expect_champion
-    )
-    _told(record, f"{place.model_name}: version {version} is champion, before it {_version(record)}", as_json)
+    expected = _confirm(place, yes, f"make version {version} champion of {place.model_name}")
+    expected = expect_champion if expect_champion is not None else expected
+    record = promote_as(place.store, place.model_name, version, who, place.tracking_uri, expected, ask_gate_again)
+    if record["kind"] == "approve":
+        _told(record, f"{place.model_name}: version {version} approved; the policy asks for another reviewer", as_json)
+    else:
+        _told(record, f"{place.model_name}: version {version} is champion, before it {_version(record)}", as_json)
+
+
+@click.command()
+@click.argument("version", type=click.IntRange(min=1))
+@decision_options
+def reject(place: Place, version: int, who: "Reviewer", yes: bool, as_json: bool) -> None:
+    """Turn VERSION down for good."""
+    from components.release.decisions import reject as reject_version
+
+    _confirm(place, yes, f"reject version {version} of {place.model_name} for good")
+    record = reject_version(place.store, place.model_name, version, who, place.tracking_uri)
+    _told(record, f"{place.model_name}: version {version} is rejected", as_json)
+
+
+@click.command()
+@click.argument("version", type=click.IntRange(min=1))
+@click.argument("gate")
+@decision_options
+def waive(place: Place, version: int, gate: str, who: "Reviewer", yes: bool, as_json: bool) -> None:
+    """Let GATE not count against VERSION."""
+    from components.release.decisions import waive as waive_gate
+
+    _confirm(place, yes, f"waive gate {gate} of version {version} of {place.model_name}")
+    record = waive_gate(place.store, place.model_name, version, gate, who, place.tracking_uri)
+    _told(record, f"{place.model_name}: gate {gate} of version {version} is waived", as_json)
+
+
+@click.command()
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--expect-champion", type=click.IntRange(min=0), help="Refuse if the champion is another one.")
+@decision_options
+def rollback(
+    place: Place, version: int, expect_champion: int | None, who: "Reviewer", yes: bool, as_json: bool
+) -> None:
+    """Return to VERSION, which was champion before."""
+    from components.release.decisions import rollback as roll_back
+
+    expected = _confirm(place, yes, f"return to version {version} of {place.model_name}")
+    expected = expect_champion if expect_champion is not None else expected
+    record = roll_back(place.store, place.model_name, version, who, place.tracking_uri, expected)
+    _told(record, f"{place.model_name}: version {version} is champion again, before it {_version(record)}", as_json)
 
 
 @click.command()
@@ -60,8 +127,62 @@ def history(place: Place, as_json: bool) -> None:
     click.echo(json.dumps(records, indent=2) if as_json else history_text(place.model_name, records))
 
 
+@click.group()
+def registry() -> None:
+    """Does the registry still show what the ledger says?"""
+
+
+@registry.command()
+@click.option("--bundles/--no-bundles", default=True, show_default=True, help="Also fetch and check every bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@place_options
+def verify(place: Place, bundles: bool, as_json: bool) -> None:
+    """Check ledger, bundles and registry against each other; changes nothing."""
+    from components.release.verification import verify as find_drift
+
+    found = [finding.as_json() for finding in find_drift(place.store, place.model_name, place.tracking_uri, bundles)]
+    _told_findings(place, found, as_json)
+    if found:
+        raise Refused(f"{place.model_name}: {len(found)} findings; `yanshan registry reconcile` mends what it can")
+
+
+@registry.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@place_options
+def reconcile(place: Place, as_json: bool) -> None:
+    """Write the registry's aliases and tags anew from the ledger."""
+    from components.release.verification import reconcile as mend
+
+    found = [finding.as_json() for finding in mend(place.store, place.model_name, place.tracking_uri)]
+    _told_findings(place, found, as_json)
+    if left := [one for one in found if not one["mended"]]:
+        raise Refused(f"{place.model_name}: {len(left)} findings need a person")
+
+
+def _told_findings(place: Place, found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        click.echo(f"{one['what']}{' (mended)' if one['mended'] else ''}: {one['message']}")
+    if not found:
+        click.echo(f"{place.model_name}: ledger, bundles and registry agree")
+
+
 def _told(record: dict[str, Any], sentence: str, as_json: bool) -> None:
     click.echo(json.dumps(record, indent=2) if as_json else f"{sentence} (record {record['seq']})")
+
+
+def _confirm(place: Place, yes: bool, what: str) -> int | None:
+    """Ask on a terminal, and return the champion that the reviewer was shown."""
+    if yes or not sys.stdin.isatty():
+        return None
+    from components.shared.ledger import head
+
+    newest = head(place.store, place.model_name)
+    champion = newest.body["champion"] if newest else 0
+    click.confirm(f"The champion is {champion or 'none'}. Shall we {what}?", abort=True, err=True)
+    return int(champion)
 
 
 def _version(record: dict[str, Any]) -> str:
