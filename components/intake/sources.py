@@ -1,14 +1,19 @@
-"""Where exports come from: the inbox, and the named files of each export in it."""
+"""Where exports come from: an inbox in a folder or a bucket, and the named files of each export in it."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
 
+from components.intake.archives import ZipExport, is_hidden
 from components.shared.digests import digest_file, digest_json
 from components.shared.errors import InvalidInput
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+EXPECTED = (
+    "COCO JSON, YOLO with data.yaml, Pascal VOC XML, CVAT 1.1 XML or Label Studio JSON, "
+    "with the images beside, in a folder or a zip"
+)
 
 
 class Export(Protocol):
@@ -29,17 +34,15 @@ class FolderExport:
     """A batch in a local folder."""
 
     def __init__(self, root: Path, name: str) -> None:
-        self.name, self.where, self._root = name, str(root), root
-        paths = (path for path in sorted(root.rglob("*")) if path.is_file() and not _hidden(path.relative_to(root)))
-        self._files = {path.relative_to(root).as_posix(): path for path in paths}
+        self.name, self.where = name, str(root)
+        files = (
+            path for path in root.rglob("*") if path.is_file() and not is_hidden(path.relative_to(root).as_posix())
+        )
+        self._files = {path.relative_to(root).as_posix(): path for path in sorted(files)}
 
     def names(self) -> list[str]:
         """Names of all files, in order."""
         return list(self._files)
-
-    def read(self, name: str) -> bytes:
-        """Bytes of one file."""
-        return self._files[name].read_bytes()
 
     def size(self, name: str) -> int:
         """Bytes of one file, counted."""
@@ -54,6 +57,10 @@ class FolderExport:
         with self.open(name) as stream:
             return stream.read(count)
 
+    def read(self, name: str) -> bytes:
+        """Bytes of one file."""
+        return self._files[name].read_bytes()
+
     def prints(self) -> dict[str, str]:
         """What tells every file's content from any other, by name: here the SHA-256 of its bytes."""
         return {name: digest_file(path) for name, path in self._files.items()}
@@ -65,45 +72,74 @@ def content_digest(prints: dict[str, str]) -> str:
 
 
 def find_exports(inbox_uri: str, is_export: Callable[[Export], bool]) -> list[Export]:
-    """The batches of an inbox in the order of their names: the inbox itself, or its sub-folders.
+    """The batches of an inbox in the order of their names: the inbox itself, or its sub-folders and zip files.
 
     Args:
-        inbox_uri: `file:///folder` or a local path.
+        inbox_uri: `s3://bucket/prefix`, `file:///folder`, or a local path; of a folder or of one zip file.
         is_export: Says whether an export's files are in a format that we read.
 
     Raises:
         InvalidInput: there is no such inbox, or something in it is no export.
     """
-    root = _local(inbox_uri)
-    if not root.is_dir():
-        raise InvalidInput(f"inbox {inbox_uri}: no such folder, expected one export or a folder of exports")
-    whole = FolderExport(root, root.name)
+    whole, parts = _bucket(inbox_uri) if inbox_uri.startswith("s3://") else _local(inbox_uri)
+    if whole is None:
+        return parts
     if not whole.names():
         return []
     if is_export(whole):
         return [whole]
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not _hidden(path.relative_to(root))]
-    exports: list[Export] = [FolderExport(path, path.name) for path in folders]
-    strange = [export.name for export in exports if not is_export(export)]
-    if strange or not exports:
+    strange = [export.name for export in parts if not is_export(export)]
+    if strange or not parts:
         raise InvalidInput(f"inbox {inbox_uri}: no export found in {', '.join(strange) or 'it'}; expected {EXPECTED}")
-    return exports
+    return parts
 
 
-EXPECTED = "COCO JSON, YOLO with data.yaml, Pascal VOC XML, CVAT 1.1 XML or Label Studio JSON, with the images beside"
-
-
-def _local(uri: str) -> Path:
+def _local(uri: str) -> tuple[Export | None, list[Export]]:
+    """The inbox as one export, and as a folder of exports."""
     parts = urlparse(uri)
-    if parts.scheme in ("file", ""):
-        return Path(unquote(parts.path) if parts.scheme else uri)
-    raise InvalidInput(f"inbox {uri!r}: got scheme {parts.scheme!r}, expected file:///folder or a local path")
+    if parts.scheme not in ("file", ""):
+        raise InvalidInput(f"inbox {uri!r}: got scheme {parts.scheme!r}, expected s3://, file:/// or a local path")
+    root = Path(unquote(parts.path) if parts.scheme else uri)
+    if root.is_file() and root.suffix.lower() == ".zip":
+        return None, [_open_zip(root, root.name, str(root))]
+    if not root.is_dir():
+        raise InvalidInput(f"inbox {uri}: no such folder, expected one export or a folder of exports")
+    return FolderExport(root, root.name), list(_within(root))
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+def _within(root: Path) -> Iterator[Export]:
+    for path in sorted(root.iterdir()):
+        if is_hidden(path.name):
+            continue
+        if path.is_dir():
+            yield FolderExport(path, path.name)
+        elif path.suffix.lower() == ".zip":
+            yield _open_zip(path, path.name, str(path))
+
+
+def _open_zip(path: Path, name: str, where: str) -> ZipExport:
+    return ZipExport(path.open("rb"), digest_file(path), name, where)
+
+
+def _bucket(uri: str) -> tuple[Export | None, list[Export]]:
+    """The same for an inbox in a bucket; zip files are copied to this machine first, other objects read as needed."""
+    from components.intake.remote import Bucket, ObjectsExport
+
+    bucket = Bucket(uri)
+    if list(bucket.keys) == [""] and uri.lower().endswith(".zip"):
+        return None, [bucket.zip_export(bucket.keys[""], PurePosixPath(uri).name)]
+    if not bucket.keys:
+        raise InvalidInput(f"inbox {uri}: nothing there, expected one export or a folder of exports")
+    parts: list[Export] = []
+    for top in sorted({name.partition("/")[0] for name in bucket.keys}):
+        inside = {name.partition("/")[2]: key for name, key in bucket.keys.items() if name.startswith(f"{top}/")}
+        if inside:
+            parts.append(ObjectsExport(bucket, top, inside))
+        elif top.lower().endswith(".zip"):
+            parts.append(bucket.zip_export(bucket.keys[top], top))
+    return ObjectsExport(bucket, PurePosixPath(bucket.uri).name, bucket.keys), parts
 
 
 def image_names(export: Export) -> Iterator[str]:
     """Names of the files that look like images."""
-    return (name for name in export.names() if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    return (name for name in export.names() if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)

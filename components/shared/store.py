@@ -32,11 +32,16 @@ def open_store(uri: str) -> Store:
     """The store behind `uri`.
 
     Raises:
-        InvalidInput: the scheme is unknown or the folder cannot be written.
+        InvalidInput: the scheme is unknown, or the folder or bucket cannot be written.
+        ServiceFault: the bucket's server cannot be reached.
     """
     parts = urlparse(uri)
     if parts.scheme == "file":
         return FolderStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        from components.shared.buckets import BucketStore  # its client costs 0.2 s to import
+
+        return BucketStore(uri)
     raise InvalidInput(f"store URI {uri!r}: got scheme {parts.scheme!r}, expected file:///folder or s3://bucket/prefix")
 
 
@@ -89,9 +94,8 @@ class FolderStore:
     def list(self, prefix: str) -> Iterator[str]:
         """Names that begin with the folder `prefix`, in order."""
         top = self._path(prefix)
-        for path in sorted(top.rglob("*")) if top.is_dir() else []:
-            if path.is_file() and not path.name.startswith(".writing-"):
-                yield path.relative_to(self.root).as_posix()
+        found = (path for path in top.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
+        yield from sorted(path.relative_to(self.root).as_posix() for path in found)
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy `name` to a local file, whole or not at all."""
