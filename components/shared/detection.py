@@ -16,7 +16,8 @@ from components.shared.errors import InvalidInput, MissingCapability
 
 PAD_VALUE = 114
 MAX_CANDIDATES = 30_000
-FIRST_CANDIDATES = 1_000
+CANDIDATES_AT_ONCE = 256
+CLASS_OFFSET_PX = 7680
 
 
 @dataclass(frozen=True)
@@ -145,21 +146,33 @@ def preprocess(images: Sequence[np.ndarray], size_px: tuple[int, int]) -> np.nda
 def keep_best(boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, iou: float, limit: int) -> np.ndarray:
     """Indices that greedy class-wise suppression keeps, best first, at most `limit`.
 
-    The first thousand candidates usually fill the limit; greedy suppression of a prefix is a prefix of the answer.
+    Works through the candidates block by block, best scores first, and stops at the limit.
     """
     order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-    shifted = boxes[order].astype(np.float64)
-    if len(order):
-        shifted += (class_ids[order] * (float(np.abs(shifted).max()) * 2 + 1))[:, None]
-    shifted[:, 2:] -= shifted[:, :2]
-    taken = FIRST_CANDIDATES
-    while True:
-        best = scores[order[:taken]].astype(np.float32)
-        answer = cv2.dnn.NMSBoxes(shifted[:taken], best, 0.0, float(iou))  # type: ignore[arg-type]
-        kept = np.asarray(answer, np.int64).reshape(-1)[:limit]
-        if len(kept) == limit or taken >= len(order):
-            return order[kept]
-        taken *= 4
+    # Classes are moved apart by as much, and as coarsely, as Ultralytics does it: near-ties then fall the same way.
+    apart = boxes[order] + (class_ids[order, None] * CLASS_OFFSET_PX).astype(np.float32)
+    kept = np.zeros(0, np.int64)
+    for start in range(0, len(order), CANDIDATES_AT_ONCE):
+        block = apart[start : start + CANDIDATES_AT_ONCE]
+        alive = ~_overlap_more(apart[kept], block, iou).any(axis=0)
+        among = _overlap_more(block, block, iou)
+        for place in range(len(block)):
+            if alive[place]:
+                alive[place + 1 :] &= ~among[place, place + 1 :]
+        kept = np.concatenate([kept, start + np.flatnonzero(alive)])
+        if len(kept) >= limit:
+            break
+    return order[kept[:limit]]
+
+
+def _overlap_more(first: np.ndarray, second: np.ndarray, iou: float) -> np.ndarray:
+    """(A, B) bool: whether boxes as corners overlap by more than `iou`."""
+    width = np.minimum(first[:, None, 2], second[:, 2]) - np.maximum(first[:, None, 0], second[:, 0])
+    height = np.minimum(first[:, None, 3], second[:, 3]) - np.maximum(first[:, None, 1], second[:, 1])
+    both = np.maximum(width, 0) * np.maximum(height, 0)
+    areas, others = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second))
+    either = areas[:, None] + others - both
+    return np.divide(both, either, out=np.zeros_like(both), where=either != 0) > np.float64(iou)
 
 
 def _placement(shape: tuple[int, ...], size_px: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
