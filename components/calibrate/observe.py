@@ -56,5 +56,6 @@ def _session(source: Source, tensors: Sequence[str], threads: int):
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # Twice as fast beside other work.
     options.log_severity_level = 3
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
