@@ -107,14 +107,14 @@ def _light(rng: np.random.Generator, shift: Shift) -> dict:
             "noise": float(rng.uniform(0.004, 0.012)),
             "motion_px": float(rng.uniform(0, 1.2)),
         }
-    casts = ((0.55, 0.92, 1.2), (1.25, 1.0, 0.75), (0.85, 1.15, 0.85))  # sodium lamp, cold LED, old fluorescent tube
+    casts = ((0.35, 0.8, 1.3), (1.4, 0.95, 0.6), (0.7, 1.25, 0.75))  # sodium lamp, cold LED, old fluorescent tube
     return {
         "light": light,
         "light_colour": casts[int(rng.integers(3))],
         "light_slope": _slope(rng, 0.45),
         "ambient": float(rng.uniform(0.25, 0.4)),
-        "exposure": float(rng.uniform(0.22, 0.5)),
-        "noise": float(rng.uniform(0.01, 0.024)),
+        "exposure": float(rng.uniform(0.22, 0.48)),
+        "noise": float(rng.uniform(0.012, 0.026)),
         "motion_px": float(rng.uniform(1.5, 5)),
     }
 
