@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.shared.dataset import ROW_SCHEMA, object_name
-from components.shared.digests import digest_bytes
+from components.shared.dataset import ROW_SCHEMA, object_name, write_segment
+from components.shared.digests import canonical_json, digest_bytes, digest_json
 from components.shared.store import Store
 
 CLASS_NAMES = ("disc", "plate", "ring")
@@ -67,4 +67,14 @@ def write_training_set(folder: Path, store: Store, rows: pa.Table, class_names: 
     pq.write_table(rows, folder / "rows.parquet")
     facts = {"dataset": "0" * 64, "store_uri": store.uri, "class_names": list(class_names), "counts": {}}
     (folder / "training_set.json").write_text(json.dumps(facts))
+    return folder
+
+
+def write_version(folder: Path, store: Store, rows: pa.Table, class_names: tuple[str, ...] = CLASS_NAMES) -> Path:
+    """A data set version of `rows` in the store, and the artifact folder that names it."""
+    manifest = {"name": "main", "class_names": list(class_names), "segments": [write_segment(store, rows)]}
+    manifest |= {"parent": "", "test_set": "", "counts": {}, "batches": []}
+    store.put(f"datasets/{digest_json(manifest)}.json", canonical_json(manifest))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps({"digest": digest_json(manifest)}))
     return folder

@@ -49,7 +49,8 @@ def augment(
     inputs = {"dataset": digest, "settings": settings.model_dump(mode="json")}
     outputs = {"training_set": training_set_folder, "augment_report": report_path}
     once(store, "augment", inputs=inputs, outputs=outputs, work=work)
-    return json.loads((training_set_folder / "training_set.json").read_bytes())["counts"]
+    counts = json.loads((training_set_folder / "training_set.json").read_bytes())["counts"]
+    return {name: value for name, value in counts.items() if not isinstance(value, dict)}
 
 
 def _trainable(rows: pa.Table) -> pa.Table:

@@ -70,7 +70,7 @@ def _build_optimizer(network: DetectionModel, plan: Plan, steps: int, settings: 
     accumulate = _accumulate(plan, settings)
     decay = settings.weight_decay * plan.batch_size * accumulate / settings.effective_batch_size
     place = SimpleNamespace(data={"nc": len(network.names)}, args=SimpleNamespace(lr0=plan.learning_rate))
-    return BaseTrainer.build_optimizer(
+    optimizer = BaseTrainer.build_optimizer(
         place,
         network,
         name=settings.optimizer,
@@ -79,6 +79,10 @@ def _build_optimizer(network: DetectionModel, plan: Plan, steps: int, settings: 
         decay=decay,
         iterations=plan.epochs * steps / accumulate,
     )
+    if type(optimizer) is torch.optim.AdamW:
+        # One kernel for all parameters, on a CPU too: Ultralytics asks for it on GPUs only.
+        return torch.optim.AdamW(optimizer.param_groups, fused=True)
+    return optimizer
 
 
 def _accumulate(plan: Plan, settings: TrainSettings) -> int:
@@ -146,7 +150,7 @@ def _run_epoch(fit: Fit, epoch: Epoch, plan: Plan, settings: TrainSettings, mach
         loss, parts = _loss(fit.network, batch, machine)
         if not torch.isfinite(loss):
             raise InvalidInput(
-                f"training: loss became {float(loss)} in epoch {epoch.epoch + 1}, step {step + 1} of {steps} "
+                f"training: loss became {float(loss.detach())} in epoch {epoch.epoch + 1}, step {step + 1} of {steps} "
                 f"(rate {pace:.2g}, images {[name[-24:] for name in batch['im_file'][:4]]}...); the state of the "
                 "epoch before is kept; expected a finite loss: lower train.learning_rate or train.precision='fp32'"
             )

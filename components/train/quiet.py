@@ -16,6 +16,8 @@ def quieten_ultralytics(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(YOLO_CONFIG_DIR=str(folder), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    # Threads that spin while they wait for each other starve everybody else on the machine, and themselves.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import ultralytics.utils as library
 
     library.VERBOSE = False

@@ -1,0 +1,150 @@
+"""Training on drawn shapes: checkpoint, resume, warm start, refusals."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from components.shared.errors import InvalidInput
+from components.shared.store import FolderStore
+from components.train.fit import fit_detector
+from components.train.settings import TrainSettings
+from tests.training_sets import shape_rows, write_training_set
+
+SMALL = TrainSettings(
+    architecture="pico",
+    epochs=3,
+    image_size_px=96,
+    batch_size=8,
+    effective_batch_size=8,
+    optimizer="AdamW",
+    learning_rate=0.002,
+    warmup_epochs=0.5,
+    mosaic_off_epochs=1,
+    validate_every_epochs=0,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def training_set(tmp_path: Path, store: FolderStore) -> Path:
+    return write_training_set(tmp_path / "training_set", store, shape_rows(store, train=16, val=4, side_px=96))
+
+
+def fit(training_set: Path, store: FolderStore, settings: TrainSettings, out: Path) -> dict:
+    return fit_detector(training_set, store, "shapes", settings, out / "checkpoint", out / "report.html")
+
+
+def state_names(store: FolderStore) -> list[str]:
+    return [name for name in store.list("runs") if name.endswith("state.pt")]
+
+
+def test_a_fit_leaves_a_safe_checkpoint_a_report_and_is_not_paid_for_twice(
+    tmp_path: Path, store: FolderStore, training_set: Path
+) -> None:
+    summary = fit(training_set, store, SMALL, tmp_path / "out")
+    content = torch.load(tmp_path / "out" / "checkpoint" / "model.pt", weights_only=True)
+    assert content["class_names"] == ["disc", "plate", "ring"]
+    assert all(value.dtype != torch.float16 for value in content["state_dict"].values())
+    assert [entry["epoch"] for entry in content["history"]] == [1, 2, 3]
+    assert {"map_50", "box_loss"} <= content["history"][-1].keys()
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+    assert [store.get(name) for name in state_names(store)] == [b""]
+
+    began = time.monotonic()
+    again = fit(training_set, store, SMALL, tmp_path / "again")
+    assert again == summary | {"remembered": True}
+    assert time.monotonic() - began < 5
+
+
+def test_a_fit_killed_with_kill_9_ends_bit_equal_to_the_undisturbed_one(
+    tmp_path: Path, store: FolderStore, training_set: Path
+) -> None:
+    whole = FolderStore(tmp_path / "whole")
+    write_training_set(tmp_path / "training_set", whole, shape_rows(whole, train=16, val=4, side_px=96))
+    undisturbed = fit(training_set, whole, SMALL, tmp_path / "undisturbed")
+
+    program = (
+        "import sys; from pathlib import Path; from tests.integration.test_train import *; "
+        "fit(Path(sys.argv[1]), FolderStore(Path(sys.argv[2])), SMALL, Path(sys.argv[3]))"
+    )
+    arguments = [str(training_set), str(store.root), str(tmp_path / "killed")]
+    victim = subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=Path(__file__).parents[2])
+    while not state_names(store):
+        assert victim.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    assert not (tmp_path / "killed" / "checkpoint" / "model.pt").exists()
+
+    resumed = fit(training_set, store, SMALL, tmp_path / "resumed")
+    facts = json.loads((tmp_path / "resumed" / "checkpoint" / "model.json").read_bytes())
+    assert len(facts["history"]) == 3
+    first, second = (
+        torch.load(tmp_path / name / "checkpoint" / "model.pt", weights_only=True)["state_dict"]
+        for name in ("undisturbed", "resumed")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert resumed["map_50"] == undisturbed["map_50"]
+
+
+def test_a_loss_that_becomes_nan_stops_and_names_the_batch(
+    tmp_path: Path, store: FolderStore, training_set: Path
+) -> None:
+    broken = SMALL.changed(learning_rate=1e30, precision="fp32")
+    with pytest.raises(InvalidInput, match=r"loss became .* in epoch \d, step \d of 2"):
+        fit(training_set, store, broken, tmp_path / "out")
+    assert not (tmp_path / "out" / "checkpoint" / "model.pt").exists()
+
+
+def test_a_pickle_that_would_run_code_is_refused_as_weights(
+    tmp_path: Path, store: FolderStore, training_set: Path
+) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    evil = tmp_path / "evil.pt"
+    torch.save({"model": Trap()}, evil)
+    with pytest.raises(InvalidInput, match="refused"):
+        fit(training_set, store, SMALL.changed(weights=str(evil)), tmp_path / "out")
+    assert not (tmp_path / "sprung").exists()
+    evil.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(InvalidInput, match="refused"):
+        fit(training_set, store, SMALL.changed(weights=str(evil)), tmp_path / "out")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_corrupt_object_is_named(tmp_path: Path, store: FolderStore, training_set: Path) -> None:
+    victim = next(name for name in store.list("objects"))
+    (store.root / victim).write_bytes(b"not an image")
+    with pytest.raises(InvalidInput, match=victim.split("/")[-1]):
+        fit(training_set, store, SMALL, tmp_path / "out")
+
+
+def test_training_without_a_labelled_image_is_refused(tmp_path: Path, store: FolderStore) -> None:
+    rows = shape_rows(store, train=2, val=1, side_px=96)
+    bare = pa.Table.from_pylist([row | {"boxes": [], "class_ids": []} for row in rows.to_pylist()], schema=rows.schema)
+    with pytest.raises(InvalidInput, match="no box"):
+        fit(write_training_set(tmp_path / "bare", store, bare), store, SMALL, tmp_path / "out")
+
+
+def test_an_unknown_architecture_is_refused_before_anything_is_trained(
+    tmp_path: Path, store: FolderStore, training_set: Path
+) -> None:
+    with pytest.raises(InvalidInput, match="yolov99"):
+        fit(training_set, store, SMALL.changed(architecture="yolov99n"), tmp_path / "out")
+    assert not state_names(store)
