@@ -1,7 +1,7 @@
 """Does everything still fit: ledger, bundles and registry compared, and the registry mended where it drifted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 KINDS = ("promote", "approve", "reject", "waive", "rollback")
-MENDS_ITSELF = ("alias-moved", "alias-missing", "state-tag", "ledger-mark-old")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ def reconcile(store: Store, model_name: str, tracking_uri: str) -> list[Finding]
             raise Refused(f"{model_name}: nothing was mended: " + "; ".join(one.message for one in fatal))
         if not any(finding.what == "model-missing" for finding in found):
             project(client, store, model_name)
-    return [Finding(one.what, one.where, one.message, one.what in MENDS_ITSELF) for one in found]
+        left = {(one.what, one.where) for one in registry_findings(client, model_name, standing(store, model_name))}
+    return [replace(one, mended=(one.what, one.where) not in left) for one in found]
 
 
 def ledger_findings(store: Store, model_name: str) -> Iterator[Finding]:
