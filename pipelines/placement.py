@@ -15,7 +15,11 @@ from components.shared.settings import Settings
 USER_ID = 65532
 CONFIG = "yanshan"
 """ConfigMap whose keys are environment variables of every step that reaches a service."""
-CONFIG_KEYS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI")
+CONFIG_KEYS = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI", "YANSHAN_SIGNING_KEY", "YANSHAN_TRUST")
+TRUST = "yanshan-trust"
+"""ConfigMap with the public half of trust: who may review, which keys seal bundles."""
+TRUST_FOLDER = "/etc/yanshan/trust"
+SIGNING_FOLDER = "/var/run/secrets/yanshan"
 STORE_SECRET = {"yanshan-store": {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}}
 REGISTRY_SECRET = {"yanshan-registry": {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}}
 
@@ -47,7 +51,7 @@ class Placement(Settings):
     environment: Literal["none", "store", "registry"] = "store"
     """Services whose addresses and credentials the step gets; `registry` means both."""
     signing_secret: str = ""
-    """Secret mounted under /var/run/secrets/yanshan."""
+    """Secret with `private_key.pem`, for the one step that seals bundles."""
 
 
 def production() -> dict[str, Placement]:
@@ -208,24 +212,21 @@ def _environment(it: Placement) -> dict[str, Any]:
         return {}
     secrets = STORE_SECRET | (REGISTRY_SECRET if it.environment == "registry" else {})
     keys = [{"configMapKey": key, "envVar": key} for key in CONFIG_KEYS]
-    name = {"configMapName": CONFIG, "configMapNameParameter": _constant(CONFIG)}
     environment: dict[str, Any] = {
-        "configMapAsEnv": [{**name, "keyToEnv": keys, "optional": True}],
+        "configMapAsEnv": [_named("configMap", CONFIG) | {"keyToEnv": keys}],
+        "configMapAsVolume": [_named("configMap", TRUST) | {"mountPath": TRUST_FOLDER}],
         "secretAsEnv": [
-            {
-                "secretName": secret,
-                "secretNameParameter": _constant(secret),
-                "keyToEnv": [{"secretKey": key, "envVar": variable} for key, variable in variables.items()],
-                "optional": True,
-            }
+            _named("secret", secret)
+            | {"keyToEnv": [{"secretKey": key, "envVar": variable} for key, variable in variables.items()]}
             for secret, variables in secrets.items()
         ],
     }
     if it.signing_secret:
-        name = {"secretName": it.signing_secret, "secretNameParameter": _constant(it.signing_secret)}
-        environment["secretAsVolume"] = [{**name, "mountPath": "/var/run/secrets/yanshan", "optional": True}]
+        environment["secretAsVolume"] = [_named("secret", it.signing_secret) | {"mountPath": SIGNING_FOLDER}]
     return environment
 
 
-def _constant(value: str) -> dict[str, Any]:
-    return {"runtimeValue": {"constant": value}}
+def _named(kind: str, name: str) -> dict[str, Any]:
+    """A reference that may be missing: on a laptop's cluster a service may need no credentials."""
+    constant = {"runtimeValue": {"constant": name}}
+    return {f"{kind}Name": name, f"{kind}NameParameter": constant, "optional": True}

@@ -13,7 +13,17 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipelines.placement import CONFIG, CONFIG_KEYS, REGISTRY_SECRET, STORE_SECRET, USER_ID, production
+from pipelines.placement import (
+    CONFIG,
+    CONFIG_KEYS,
+    REGISTRY_SECRET,
+    SIGNING_FOLDER,
+    STORE_SECRET,
+    TRUST,
+    TRUST_FOLDER,
+    USER_ID,
+    production,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -217,6 +227,8 @@ def test_production_gets_every_secret_that_steps_and_services_ask_for() -> None:
 def test_the_config_map_holds_what_steps_read(overlay: str) -> None:
     config = of_kind(overlay, "ConfigMap")
     assert set(CONFIG_KEYS) == config[CONFIG]["data"].keys()
+    assert config[CONFIG]["data"]["YANSHAN_TRUST"] == TRUST_FOLDER and TRUST in config
+    assert config[CONFIG]["data"]["YANSHAN_SIGNING_KEY"] == f"{SIGNING_FOLDER}/private_key.pem"
     providers = yaml.safe_load(config["kfp-launcher"]["data"]["providers"])["s3"]["default"]
     assert providers["endpoint"] in config[CONFIG]["data"]["AWS_ENDPOINT_URL_S3"]
     assert providers["disableSSL"] is config[CONFIG]["data"]["AWS_ENDPOINT_URL_S3"].startswith("http:")

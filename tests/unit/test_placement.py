@@ -15,7 +15,10 @@ from pipelines.placement import (
     CONFIG_KEYS,
     PLACEMENTS,
     REGISTRY_SECRET,
+    SIGNING_FOLDER,
     STORE_SECRET,
+    TRUST,
+    TRUST_FOLDER,
     Placement,
     describe_placement,
     place,
@@ -67,7 +70,8 @@ def official(text: str):
     for secret, variables in (STORE_SECRET | REGISTRY_SECRET).items():
         kubernetes.use_secret_as_env(task, secret, variables, optional=True)
     kubernetes.use_config_map_as_env(task, CONFIG, {key: key for key in CONFIG_KEYS}, optional=True)
-    kubernetes.use_secret_as_volume(task, "yanshan-signing", "/var/run/secrets/yanshan", optional=True)
+    kubernetes.use_config_map_as_volume(task, TRUST, TRUST_FOLDER, optional=True)
+    kubernetes.use_secret_as_volume(task, "yanshan-signing", SIGNING_FOLDER, optional=True)
     for key, value in {"app.kubernetes.io/part-of": "yanshan", "yanshan/task": "some-step"}.items():
         kubernetes.add_pod_label(task, key, value)
     kubernetes.add_pod_label(task, "yanshan/services", "registry")
