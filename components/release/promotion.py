@@ -11,6 +11,7 @@ from typing import Any
 from components.release.gate import check_gate
 from components.release.policy import PromotionPolicy, Trust, read_trust, reviewer_key
 from components.release.projection import check_mark, project
+from components.release.registered import check_registered
 from components.release.registry import open_registry, tracking_uri_for
 from components.release.seal import bring_verified, verify_bundle
 from components.release.states import Standing, State, standing
@@ -160,13 +161,14 @@ class Desk:
             )
 
     def check_evidence(self, regate: Regate | None) -> dict[str, Any]:
-        """Fetch the bundle, check digests and seal, and ask the gate again; returns what proves it.
+        """Fetch bundle and registered models, check digests and seal, ask the gate again; returns what proves it.
 
         Raises:
             InvalidInput: a file was changed.
             Refused: the seal or the gate says no.
         """
         with tempfile.TemporaryDirectory(prefix="yanshan-review-") as scratch:
+            check_registered(self.release)
             proof = bring_verified(self.store, self.release, self.trust.release_keys, Path(scratch))
             waived = waived_gates(self.seen, self.release)
             verdict = check_gate(Path(scratch) / "bundle", waived, self.trust.policy.gate, self.seen.champion, regate)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from components.release.policy import PromotionPolicy, Trust, read_trust
 from components.release.projection import STATE, project, read_mark
+from components.release.registered import check_registered
 from components.release.registry import open_registry
 from components.release.seal import verify_bundle
 from components.release.states import Standing, State, standing
 from components.shared.errors import InvalidInput, Refused, YanshanError
 from components.shared.ledger import Record, check_signatures, read_ledger
+from components.shared.releases import Release
 from components.shared.store import Store
 
 if TYPE_CHECKING:
@@ -47,7 +49,11 @@ def verify(store: Store, model_name: str, tracking_uri: str, bundles: bool = Tru
     if bundles:
         found += bundle_findings(store, seen, trust)
     with open_registry(tracking_uri) as client:
-        return found + list(registry_findings(client, model_name, seen))
+        found += registry_findings(client, model_name, seen)
+        known = {int(one.version) for one in client.search_model_versions(f"name = '{model_name}'")}
+        if bundles:
+            found += copy_findings([release for release in seen.releases if release.version in known])
+    return found
 
 
 def reconcile(store: Store, model_name: str, tracking_uri: str) -> list[Finding]:
@@ -118,6 +124,15 @@ def bundle_findings(store: Store, seen: Standing, trust: Trust) -> Iterator[Find
             got = digests.get(version) or "no whole bundle"
             message = f"version {version}: record {record.seq} names release.json {named[:12]}, got {got[:12]}"
             yield Finding("bundle-differs", f"record {record.seq}", message)
+
+
+def copy_findings(registered: Sequence[Release]) -> Iterator[Finding]:
+    """Models that the registry serves and that are not those of the bundle."""
+    for release in registered:
+        try:
+            check_registered(release)
+        except InvalidInput as fault:
+            yield Finding("registry-copy", f"{release.model_name}/{release.version}", str(fault))
 
 
 def registry_findings(client: "MlflowClient", model_name: str, seen: Standing) -> Iterator[Finding]:

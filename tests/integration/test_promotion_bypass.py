@@ -95,10 +95,16 @@ def test_a_file_overwritten_after_release_is_not_promoted(reviewed: RegistryWork
     assert whats(reviewed) == {"bundle"}
 
 
-def test_a_file_swapped_in_the_registry_does_not_reach_the_champion(reviewed: RegistryWorkspace) -> None:
-    model = next((reviewed.root / "mlflow-artifacts").rglob("model.onnx"))
-    model.write_bytes(b"evil")
-    folder = bring_release(reviewed.store, champion(reviewed.store, MODEL), reviewed.root / "brought", "models")
+def test_a_model_swapped_in_the_registry_is_not_promoted(workspace: RegistryWorkspace) -> None:
+    workspace.release("a")
+    workspace.promote(1)
+    workspace.release("b", champion=1)
+    for model in (workspace.root / "mlflow-artifacts").rglob("model.onnx"):
+        model.write_bytes(b"evil")
+    with pytest.raises(InvalidInput, match="overwritten"):
+        workspace.promote(2)
+    assert whats(workspace) == {"registry-copy"}
+    folder = bring_release(workspace.store, champion(workspace.store, MODEL), workspace.root / "brought", "models")
     assert (folder / "models/model.onnx").read_bytes() != b"evil"
 
 
