@@ -1,5 +1,6 @@
 """A night costs what is new: work done once for the same inputs, settings and code is fetched, not repeated."""
 
+import functools
 import json
 import logging
 import shutil
@@ -47,11 +48,14 @@ def once(
 
 def step_key(step: str, inputs: Mapping[str, Any]) -> str:
     """Digest of everything that decides a step's result: its inputs, its code and the shared code."""
-    code = {name: _code_digest(COMPONENTS / name) for name in (step, "shared")}
+    code = {name: code_digest(name) for name in (step, "shared")}
     return digest_json({"step": step, "inputs": dict(inputs), "code": code})
 
 
-def _code_digest(folder: Path) -> str:
+@functools.cache
+def code_digest(step: str = "") -> str:
+    """Digest of the source of one step, of all of them when empty."""
+    folder = COMPONENTS / step
     return digest_json(
         [[path.relative_to(folder).as_posix(), digest_file(path)] for path in sorted(folder.rglob("*.py"))]
     )

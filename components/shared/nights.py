@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from components.shared.digests import digest_json
+from components.shared.memory import code_digest
 from components.shared.store import Store
 
 
 def run_key(dataset_digest: str, made_with: Any) -> str:
-    """Name of a night: its data set version and the settings that decided what it came to.
+    """Name of a night: its data set version, and the settings and the code that decided what it came to.
 
     Kubeflow turns whole numbers into floats, so 1.0 and 1 are the same here.
     """
-    return digest_json({"dataset": dataset_digest, "made_with": whole_numbers(made_with)})
+    return digest_json({"dataset": dataset_digest, "made_with": whole_numbers(made_with), "code": code_digest()})
 
 
 def whole_numbers(value: Any) -> Any:
