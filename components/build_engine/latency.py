@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.build_engine.openvino_ir import read_graph
 from components.shared.errors import InvalidInput, MissingCapability
 
 RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
@@ -71,15 +72,14 @@ def _onnxruntime_call(model: Path, threads: int, batch: int) -> Callable[[], obj
 def _openvino_call(model: Path, threads: int, batch: int) -> Callable[[], object]:
     import openvino
 
-    core = openvino.Core()
-    graph = core.read_model(model)
+    graph = read_graph(model) if model.suffix == ".onnx" else openvino.Core().read_model(model)
     shape = [0 if side.is_dynamic else side.get_length() for side in graph.inputs[0].get_partial_shape()]
     pixels = _pixels(shape, batch, model)
     graph.reshape(list(pixels.shape))
     # Left to itself, OpenVINO computes in bfloat16 where the CPU can, which would flatter FP32.
     settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
-    compiled = core.compile_model(graph, "CPU", settings)
+    compiled = openvino.Core().compile_model(graph, "CPU", settings)
     request = compiled.create_infer_request()
     source = openvino.Tensor(pixels)
     return lambda: request.infer([source])

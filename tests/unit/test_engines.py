@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.build_engine.build import build_targets
@@ -106,3 +107,13 @@ def test_a_missing_model_is_named(night: tuple, tmp_path: Path) -> None:
     (night[0] / "model.onnx").unlink()
     with pytest.raises(InvalidInput, match=r"model\.onnx: no such file"):
         build_targets(*night, SETTINGS, tmp_path / "engines")
+
+
+def test_openvino_gets_unsigned_activations_and_the_same_answers(night: tuple, tmp_path: Path) -> None:
+    build_targets(*night, SETTINGS, tmp_path / "engines")
+    ir = (tmp_path / "engines" / "openvino-int8" / "model.xml").read_text()
+    assert 'element_type="i8"' in ir  # The weights.
+    exact = load_detector(night[1] / "model.int8.qdq.onnx")
+    served = load_detector(tmp_path / "engines" / "openvino-int8" / "model.xml")
+    pixels = np.random.default_rng(0).random((1, 3, 96, 96), np.float32)
+    assert np.abs(exact.infer(pixels) - served.infer(pixels)).max() < 0.05
