@@ -90,7 +90,8 @@ def _examine_one(
 ) -> Examined:
     tags = name_tags(told.source, settings.name_pattern) | dict(told.tags)
     seen = partial(Examined, told.source, tags.get("camera", ""))
-    if any(finding.row == "" and finding.action == QUARANTINED for finding in told.findings):
+    lost = any(finding.row == "" and finding.action == QUARANTINED for finding in told.findings)
+    if lost or (told.findings and not told.file and not told.labels):
         return seen(tally(told, told.findings), told.findings, None)
     try:
         picture, original, before = _picture(batch, told, known, settings)

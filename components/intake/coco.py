@@ -20,10 +20,10 @@ from components.intake.labels import (
     Parsed,
     hull_of,
     number,
-    refused,
     side_px,
     tag_values,
     text,
+    unlisted,
 )
 from components.intake.lookup import ImageLookup
 from components.intake.sources import Export
@@ -56,8 +56,12 @@ def parse_coco(export: Export) -> Parsed:
     lookup = ImageLookup(export)
 
     def images() -> Iterator[LabeledImage]:
+        used = set()
         for document in documents:
-            yield from _images(document, categories, lookup)
+            for told in _images(document, categories, lookup):
+                used.add(told.file)
+                yield told
+        yield from unlisted(lookup.names(), used)
 
     return Parsed(tuple(categories.values()), False, images())
 
@@ -69,6 +73,10 @@ def _files(export: Export) -> list[str]:
 
 def _looks_coco(head: bytes) -> bool:
     return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and (b'"images"' in head or b'"annotations"' in head)
+
+
+_Rows = tuple[list[Label], list[tuple[str, Any]]]
+"""Labels of an image, and its odd annotations with their row names."""
 
 
 class _Document:
@@ -158,7 +166,7 @@ class _Annotations:
         self._class.append(category)
         self._row.append(row)
 
-    def pop(self, image: Any) -> tuple[list[Label], list[tuple[str, Any]]]:
+    def pop(self, image: Any) -> _Rows:
         """Plain labels of an image, and its odd annotations with their row names; handed out once."""
         labels = []
         for at in self._places.pop(image, ()):
@@ -177,12 +185,16 @@ def _images(document: _Document, categories: dict[Any, str], lookup: ImageLookup
     rescale = document.from_label_studio()
     for place, entry in enumerate(document.items("images")):
         if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
-            yield refused(f"images at {place}", Code.LBL_UNREADABLE, "expected an object with id and file_name")
+            rows = annotations.pop(_key(entry.get("id"))) if isinstance(entry, dict) else ([], [])
+            yield _refused(
+                f"images at {place}", "", rows, Code.LBL_UNREADABLE, "expected an object with id and file_name"
+            )
             continue
         image, source = _key(entry["id"]), text(entry["file_name"])
         if image in twice:
             message = f"image id {image} is used twice: its annotations may belong to either"
-            yield refused(source, Code.IMG_AMBIGUOUS, message)
+            file = lookup.find(entry["file_name"], beside=document.name)
+            yield _refused(source, file, annotations.pop(image), Code.IMG_AMBIGUOUS, message)
             continue
         labels, findings = _labels(source, *annotations.pop(image), categories)
         yield LabeledImage(
@@ -198,13 +210,17 @@ def _images(document: _Document, categories: dict[Any, str], lookup: ImageLookup
     yield from (_orphans(image, annotations) for image in annotations.images())
 
 
+def _refused(source: str, file: str, rows: _Rows, code: Code, message: str) -> LabeledImage:
+    """An image that cannot be taken, with its annotations, which so are not taken either."""
+    labels, odd = rows
+    findings = [Finding(source, row, code, QUARANTINED, message) for row in ("", *(row for row, _ in odd))]
+    return LabeledImage(source, file, tuple(labels), findings=tuple(findings))
+
+
 def _orphans(image: Any, annotations: _Annotations) -> LabeledImage:
-    source = f"image id {image}"
-    labels, odd = annotations.pop(image)
-    rows = [label.row for label in labels] + [row for row, _ in odd]
-    message = f"{len(rows)} annotations of an image that the file does not list (or lists twice)"
-    findings = tuple(Finding(source, row, Code.LBL_ORPHAN, QUARANTINED, message) for row in rows)
-    return LabeledImage(source, "", findings=findings)
+    return _refused(
+        f"image id {image}", "", annotations.pop(image), Code.LBL_ORPHAN, "the file does not list this image"
+    )
 
 
 def _labels(

@@ -13,7 +13,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from components.intake.findings import QUARANTINED, REPAIRED, Code, Finding
-from components.intake.labels import Label, LabeledImage, Parsed, hull_of, number, refused, side_px, text
+from components.intake.labels import Label, LabeledImage, Parsed, hull_of, number, side_px, text, unlisted
 from components.intake.lookup import ImageLookup
 from components.intake.sources import Export
 from components.shared.errors import InvalidInput
@@ -80,9 +80,7 @@ def _images(export: Export, files: list[str]) -> Iterator[LabeledImage]:
         for told in (*_pictures(export, name, lookup), *_frames(export, name, lookup)):
             used.add(told.file)
             yield told
-    for image in lookup.names():
-        if image not in used:
-            yield refused(image, Code.LBL_MISSING, "no label file names this image")
+    yield from unlisted(lookup.names(), used)
 
 
 def _pictures(export: Export, name: str, lookup: ImageLookup) -> Iterator[LabeledImage]:

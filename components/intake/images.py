@@ -31,6 +31,8 @@ FORMATS = [
 ]
 """The only decoders that any bytes reach (a JPEG of several pictures, MPO, opens as JPEG)."""
 SUFFIX = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif"}
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+"""How files of these formats begin: with one of these and unreadable, a file is damaged, not something else."""
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION_TAG = 0x0112
 JPEG_QUALITY = 95
@@ -88,9 +90,12 @@ def _open(data: bytes, max_megapixels: float) -> tuple[Image.Image, str]:
         try:
             image = Image.open(BytesIO(data), formats=FORMATS)
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as fault:
-            bomb = isinstance(fault, Image.DecompressionBombError)
-            begins = f"no image in {', '.join(FORMATS)}: begins with {data[:12]!r}"
-            raise UnfitImage(Code.IMG_BOMB if bomb else Code.IMG_NOT_IMAGE, str(fault) if bomb else begins) from fault
+            if isinstance(fault, Image.DecompressionBombError):
+                raise UnfitImage(Code.IMG_BOMB, str(fault)) from fault
+            if data.startswith(SIGNATURES):
+                raise UnfitImage(Code.IMG_UNREADABLE, f"damaged: {type(fault).__name__}") from fault
+            begins = f"none of {', '.join(FORMATS)}: begins with {data[:12]!r}"
+            raise UnfitImage(Code.IMG_NOT_IMAGE, begins) from fault
         if image.width * image.height > max_megapixels * 1e6:
             size = f"{image.width}x{image.height} px"
             raise UnfitImage(Code.IMG_BOMB, f"{size}, expected at most {max_megapixels:g} megapixels")

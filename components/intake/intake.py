@@ -117,7 +117,7 @@ def _rows(
     for batch, parsed in opened:
         results = examine_batch(batch, parsed.images, store, known, class_ids, settings)
         examined.append(list(progress(results, f"intake {batch.export.name}", total=len(batch.prints))))
-        if not examined[-1]:
+        if not any(one.rows for one in examined[-1]):
             raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
     verdicts = admit([one for images in examined for one in images], known, settings)
     rows: list[Row] = []

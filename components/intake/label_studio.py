@@ -20,10 +20,10 @@ from components.intake.labels import (
     Parsed,
     hull_of,
     number,
-    refused,
     side_px,
     tag_values,
     text,
+    unlisted,
 )
 from components.intake.lookup import ImageLookup
 from components.intake.sources import Export
@@ -81,9 +81,7 @@ def _images(export: Export) -> Iterator[LabeledImage]:
         told = _image(task, lookup)
         used.add(told.file)
         yield told
-    for image in lookup.names():
-        if image not in used:
-            yield refused(image, Code.LBL_MISSING, "no task names this image")
+    yield from unlisted(lookup.names(), used)
 
 
 def _image(task: dict[str, Any], lookup: ImageLookup) -> LabeledImage:

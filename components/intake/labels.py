@@ -1,7 +1,7 @@
 """What every parser yields: one labeled image as the export tells it, nothing checked or repaired yet."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,10 +41,14 @@ class LabeledImage:
     tags: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     """What the parser already quarantined (or repaired) of this image."""
+    listed: bool = True
+    """False for a file beside an index that does not name it: told about, but no row of the export."""
 
     @property
     def rows(self) -> tuple[str, ...]:
         """Label rows told for this image; an image without any is one row, for it states a background."""
+        if not self.listed:
+            return ()
         told = dict.fromkeys([label.row for label in self.labels] + [found.row for found in self.findings if found.row])
         return tuple(told) or ("image",)
 
@@ -66,6 +70,16 @@ class Parsed:
 def refused(source: str, code: Code, message: str) -> LabeledImage:
     """An image that the parser itself must quarantine."""
     return LabeledImage(source, "", findings=(Finding(source, "", code, QUARANTINED, message),))
+
+
+def unlisted(names: Iterable[str], used: Container[str]) -> Iterator[LabeledImage]:
+    """Images that lie in the export but that its index does not name: not negatives, and not rows either."""
+    for name in names:
+        if name not in used:
+            finding = Finding(
+                name, "", Code.LBL_MISSING, QUARANTINED, "the export's label file does not name this image"
+            )
+            yield LabeledImage(name, "", findings=(finding,), listed=False)
 
 
 def number(value: Any) -> float:
