@@ -6,7 +6,7 @@ Every phase looks at what already lies in the workspace, so a demo that was stop
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.shared.errors import Refused, YanshanError
 from components.shared.releases import Release, champion, releases
@@ -98,7 +98,7 @@ def _measures(model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shift(inbox: Path, shift: str, images: int) -> None:
+def _shift(inbox: Path, shift: Literal["day", "night"], images: int) -> None:
     from pipelines.sample.factory import write_shift
 
     started = time.monotonic()

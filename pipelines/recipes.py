@@ -98,7 +98,7 @@ def find_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     values = RECIPES[name]().as_parameters()
     for path, value in (changes or {}).items():
         *parents, field = path.split(".")
-        place = values
+        place: Any = values
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
         if not isinstance(place, dict) or field not in place:

@@ -34,7 +34,5 @@ def read_settings(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as refusal:
-        problems = (
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in refusal.errors()
-        )
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in refusal.errors())
         raise InvalidInput(f"{kind.__name__}: " + "; ".join(problems)) from refusal
