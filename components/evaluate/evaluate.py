@@ -74,9 +74,10 @@ def evaluate_night(
         scores = _scores(version, test, champion_version, models, parts)
         scores["units"] = redraws.weights.shape[1]
         scores["leaks"] = count_leaks(test_rows, read_rows(store, version, "train"))
-        _write(scores_folder, scores, models)
+        report = evaluation_page(scores, models, test, settings)
+        _write(scores_folder, scores, models, report)
         report_path.parent.mkdir(parents=True, exist_ok=True)
-        report_path.write_text(evaluation_page(scores, models, test, settings), encoding="utf-8")
+        report_path.write_text(report, encoding="utf-8")
     logger.info("test_images=%d leaks=%d scores=%s", len(test.images), scores["leaks"], scores_folder / "scores.json")
     return headline(scores)
 
@@ -149,14 +150,18 @@ def _scores(
     }
 
 
-def _write(folder: Path, scores: dict[str, Any], models: dict[str, Measured]) -> None:
-    """The whole folder at once; resamples.npz holds what lets the gate choose its own confidence."""
+def _write(folder: Path, scores: dict[str, Any], models: dict[str, Measured], report: str) -> None:
+    """The whole folder at once.
+
+    resamples.npz lets the gate choose its own confidence, and report.html lets it put the verdict on top.
+    """
     if folder.exists():
         shutil.rmtree(folder)
     beside = folder.with_name(f".writing-{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     (beside / "scores.json").write_text(json.dumps(scores, indent=1, allow_nan=False))
+    (beside / "report.html").write_text(report, encoding="utf-8")
     arrays: dict[str, np.ndarray] = {}
     for name, model in models.items():
         arrays[f"{name}.map_50_95"] = model.resampled.map_50_95.astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 from components.judge.evidence import Evidence, read_evidence
 from components.judge.rules import Ruling, all_rulings
 from components.judge.settings import JudgeSettings
-from components.judge.words import verdict_markdown
+from components.judge.words import verdict_markdown, verdict_page
 from components.shared.dataset import digest_of
 from components.shared.nights import decided_nights, read_decision, record_decision, run_key
 from components.shared.store import Store
@@ -28,7 +28,7 @@ def judge_night(
     decision_folder: Path,
     verdict_path: Path,
 ) -> dict[str, str | float]:
-    """Decide, write decision.json and the verdict for people, and record the decision in the store.
+    """Decide, write decision.json, the report with its verdict and the verdict for people; record the decision.
 
     Returns:
         Verdict and reasons, flat.
@@ -44,7 +44,10 @@ def judge_night(
         "model_name": model_name,
         "decided_at": _first_decided(store, key),
     }
-    _write_folder(decision_folder, {"decision.json": json.dumps(decision, indent=1, allow_nan=False)})
+    report = scores_folder / "report.html"
+    whole = verdict_page(decision, report.read_text(encoding="utf-8") if report.is_file() else "")
+    text = json.dumps(decision, indent=1, allow_nan=False)
+    _write_folder(decision_folder, {"decision.json": text, "report.html": whole})
     verdict_path.parent.mkdir(parents=True, exist_ok=True)
     verdict_path.write_text(verdict_markdown(decision), encoding="utf-8")
     record_decision(store, key, decision)

@@ -197,8 +197,8 @@ def _not_worse(
     missing: str,
 ) -> Ruling:
     bound = lower_bound(gain, settings.alpha)
-    said = f"{what} changed by {_points(value)}; it surely lost no more than {_points(min(bound, 0))}, "
-    said += f"allowed is {_points(-margin)}"
+    surely = f"it surely lost no more than {_points(bound)}" if bound < 0 else "surely no loss"
+    said = f"{what} changed by {_points(value)}; {surely}, allowed is {_points(-margin)}"
     if bound >= -margin:
         verdict, end = "pass", "."
     elif proven_worse and value < 0:
@@ -238,4 +238,5 @@ def _unresolved(settings: JudgeSettings) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{value * 100:+.1f} points"
+    text = f"{value * 100:+.1f} points"
+    return "0.0 points" if text[1:] == "0.0 points" else text

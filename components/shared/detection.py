@@ -154,7 +154,7 @@ def keep_best(boxes: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, iou:
     kept = np.zeros(0, np.int64)
     for start in range(0, len(order), CANDIDATES_AT_ONCE):
         block = apart[start : start + CANDIDATES_AT_ONCE]
-        alive = ~_overlap_more(apart[kept], block, iou).any(axis=0)
+        alive: np.ndarray = ~_overlap_more(apart[kept], block, iou).any(axis=0)  # type: ignore[assignment]
         among = _overlap_more(block, block, iou)
         for place in range(len(block)):
             if alive[place]:

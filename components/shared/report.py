@@ -12,7 +12,7 @@ from components.shared.digests import digest_bytes
 
 FIGURE_INK = "#7d8590"
 """Text and axes of figures: a grey that reads on white and on near-black."""
-PALETTE = ("#0f766e", "#d97706", "#6366f1", "#be185d", "#65a30d", "#0284c7", "#a16207", "#9333ea")
+PALETTE = ("#0d9488", "#d97706", "#6366f1", "#be185d", "#65a30d", "#0284c7", "#a16207", "#9333ea")
 """Series colours, told apart on both backgrounds; the first is the challenger's, the second the champion's."""
 
 _STYLE = """
@@ -41,8 +41,9 @@ border-radius:0 8px 8px 0;margin:16px 0}
 .scroll{overflow-x:auto;margin:.8em 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem;min-width:50%}
 th,td{padding:6px 12px 6px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--soft);font-weight:600;white-space:nowrap}td.num,th.num{text-align:right;white-space:nowrap}
+td:first-child{min-width:7ch}th{color:var(--soft);font-weight:600;white-space:nowrap}td.num,th.num{text-align:right;white-space:nowrap}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:18px;align-items:start}
+.figures.small{grid-template-columns:repeat(auto-fit,minmax(min(100%,290px),1fr))}
 figure{margin:.8em 0;min-width:0}figure svg{max-width:100%;height:auto;display:block}
 figcaption{color:var(--soft);font-size:.85rem;margin-top:4px;overflow-wrap:anywhere}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px}
