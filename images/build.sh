@@ -24,7 +24,7 @@ choose_base() {
 }
 
 fetch_packages() {
-    for list in images/build-tools.txt "images/$1/requirements.txt"; do
+    for list in "$context/images/build-tools.txt" "$context/images/$1/requirements.txt"; do
         done_mark=$wheels/$(sha256sum "$list" | cut -c1-16).fetched
         [ -e "$done_mark" ] && continue
         "$python" -m pip download -qq --no-deps --require-hashes --dest "$wheels" --requirement "$list"
@@ -37,22 +37,24 @@ fetch_packages() {
 serve_packages() {
     port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     "$python" -m http.server --bind 127.0.0.1 --directory "$wheels" "$port" >/dev/null 2>&1 &
-    trap "kill $!" EXIT
+    trap "kill $!; rm -rf '$context'" EXIT
 }
 
 build() {
     licenses=Apache-2.0
     [ "$1" != training ] || licenses="Apache-2.0 AND AGPL-3.0-only"
-    git archive HEAD components images | docker build --quiet --network host --file images/Dockerfile \
+    docker build --quiet --network host --file "$context/images/Dockerfile" \
         --build-arg "BASE=$base" --build-arg "KIND=$1" \
         --build-arg PIP_NO_INDEX=1 --build-arg "PIP_FIND_LINKS=http://127.0.0.1:$port/" \
         --build-arg "TENSORRT=$([ "$1" != engine ] || echo "${TENSORRT:-}")" \
         --build-arg "COMMIT=$commit" --build-arg "SOURCE=${SOURCE:-unknown}" --build-arg "LICENSES=$licenses" \
-        --tag "$registry/$1:$tag" - >/dev/null
+        --tag "$registry/$1:$tag" "$context" >/dev/null
     bytes=$(docker image inspect --format '{{.Size}}' "$registry/$1:$tag")
     echo "$registry/$1:$tag $((bytes / 1000000)) MB"
 }
 
+context=$(mktemp -d)
+git archive "$commit" components images | tar --extract --directory "$context"
 mkdir -p "$wheels"
 choose_base
 serve_packages
