@@ -23,7 +23,7 @@ demo: .venv/.ready ## two nights on the sample data: about 8 minutes on 2 cores,
 	@$(BIN)/yanshan demo --workspace $(WORKSPACE)
 
 test: .venv/.ready ## unit and integration tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not cluster and not containers and not slow" $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not containers and not slow" $(TESTS)
 
 test-slow: .venv/.ready ## the long tests
 	$(BIN)/python -m pytest -m slow $(TESTS)
