@@ -63,6 +63,9 @@ def _export(
 ) -> None:
     # Ultralytics as a plain library: no downloads, no installs, its settings file in our scratch folder.
     os.environ.update(YOLO_CONFIG_DIR=str(scratch), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    import ultralytics.utils as library
+
+    library.LOGGER.setLevel(logging.ERROR)
     from components.export.graph import read_network, write_graph
     from components.export.parity import check_parity
 

@@ -29,7 +29,7 @@ def training_set(tmp_path: Path, store: FolderStore) -> Path:
 
 
 def checkpoint_of(folder: Path, architecture: str) -> Path:
-    """A checkpoint with random weights whose scores are high enough to give boxes."""
+    """A checkpoint with random weights, its statistics settled, whose scores are high enough to give boxes."""
     torch.manual_seed(3)
     layers = read_architecture(architecture)
     network = build_network(layers, CLASS_NAMES)
@@ -38,6 +38,9 @@ def checkpoint_of(folder: Path, architecture: str) -> Path:
             torch.nn.init.constant_(parameter, -1.0)
         if ".cv3." in name and name.endswith("2.weight"):
             torch.nn.init.normal_(parameter, std=0.5)
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.rand(4, 3, 96, 96))
     facts = {"architecture": architecture, "layers": layers, "class_names": list(CLASS_NAMES)}
     write_checkpoint(folder, network.state_dict(), facts | {"image_size_px": 96, "stride": 32})
     return folder
