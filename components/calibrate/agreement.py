@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.calibrate.quantize import read_image
+from components.calibrate.images import read_image
 from components.shared.detection import Detections, load_detector
 
 MIN_SCORE = 0.25

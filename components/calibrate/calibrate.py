@@ -5,6 +5,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+from components.calibrate.accuracy import labels
 from components.calibrate.agreement import agreement
 from components.calibrate.choose import choose_images
 from components.calibrate.quantize import quantize_detector, toolkit
@@ -18,6 +19,7 @@ from components.shared.store import Store
 
 logger = logging.getLogger(__name__)
 INT8_FILE = "model.int8.qdq.onnx"
+COMPARED_IMAGES = 16
 
 
 def calibrate(
@@ -60,7 +62,8 @@ def calibrate(
 def _calibrate(
     model: Path, dataset: str, store: Store, settings: CalibrateSettings, int8_folder: Path, report_path: Path
 ) -> None:
-    rows = read_rows(store, read_dataset(store, dataset), "train")
+    version = read_dataset(store, dataset)
+    rows = read_rows(store, version, "train")
     chosen, held_out = choose_images(rows, settings.images, settings.held_out_images, settings.seed)
     int8_folder.mkdir(parents=True, exist_ok=True)
     report_path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,13 +71,14 @@ def _calibrate(
         images = bring_images(store, chosen, Path(folder))
         others = bring_images(store, held_out, Path(folder))
         target = int8_folder / INT8_FILE
-        record = quantize_detector(model, images, target, settings)
+        truth = labels(others, held_out.select(["boxes", "class_ids"]).to_pylist(), version.class_names)
+        record = quantize_detector(model, images, target, settings, truth)
         record |= {
             "dataset": dataset,
             "settings": settings.model_dump(mode="json"),
             "images": chosen["image_sha256"].to_pylist(),
             "held_out_images": held_out["image_sha256"].to_pylist(),
-            "agreement": agreement(model, target, others, settings.threads),
+            "agreement": agreement(model, target, others[:COMPARED_IMAGES], settings.threads),
         }
         (int8_folder / "calibration.json").write_text(json.dumps(record, indent=2, sort_keys=True))
         write_report(report_path, record, chosen, images)
@@ -87,4 +91,8 @@ def summarise(record: dict) -> dict[str, str | int | float]:
         "calibration_images": len(record["images"]),
         "float_nodes": len(record["float_nodes"]),
         "boxes_found_again": record["agreement"]["found"],
+        "method": record["method"],
+        "rescued_activations": len(record["rescued"]),
+        "map_points_lost": record["loss"]["map_points"],
+        "map_points_margin": record["loss"]["margin_points"],
     }

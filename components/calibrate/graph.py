@@ -66,6 +66,21 @@ def float_nodes(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: reasons[node.name] for node in model.graph.node if node.name in reasons}
 
 
+def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-adds of each convolution on one image; of a free input size, for one output pixel."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shapes = {
+        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+    }
+    graph = Graph(model)
+    return {
+        node.name: int(np.prod(graph.initializers[node.input[1]].dims))
+        * int(np.prod(shapes.get(node.output[0], [1])[2:]))
+        for node in graph.convolutions()
+    }
+
+
 def _takes_expectation(graph: Graph, node: onnx.NodeProto) -> bool:
     if node.op_type != "Conv" or node.input[1] not in graph.initializers:
         return False

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 
+from components.calibrate.histogram import Histogram
 from components.calibrate.source import Source
 from components.shared.errors import InvalidInput
 from components.shared.progress import progress
@@ -15,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 def observe(
     source: Source, tensors: Sequence[str], inputs: Iterable[np.ndarray], count: int, threads: int
-) -> dict[str, float]:
-    """Largest absolute value of each tensor that is a feature map (4-D float32), over all inputs.
+) -> dict[str, Histogram]:
+    """What each tensor that is a feature map (4-D float32) held over all inputs.
 
     Memory holds the activations of one input at a time, whatever their number.
 
@@ -31,29 +33,30 @@ def observe(
         InvalidInput: no input came, or a tensor is not finite.
     """
     fetched = [name for name in tensors if name != source.input_name]
-    session = _session(source, fetched, threads)
-    largest: dict[str, float] = {}
-    seen = 0
-    for batch in progress(inputs, "observe activations", count):
-        seen += 1
+    session = open_session(source.model, fetched, threads)
+    seen: dict[str, Histogram] = {}
+    turns = 0
+    for turn, batch in enumerate(progress(inputs, "observe activations", count)):
+        turns += 1
         values = [batch, *session.run(fetched, {source.input_name: batch})]
         for name, value in zip([source.input_name, *fetched], values, strict=True):
             if value.dtype == np.float32 and value.ndim == 4:
-                largest[name] = max(largest.get(name, 0.0), float(value.max()), -float(value.min()))
-    if not seen:
+                seen.setdefault(name, Histogram()).add(value, turn)
+    if not turns:
         raise InvalidInput("calibration: no image came, expected at least one")
-    if broken := sorted(name for name, value in largest.items() if not np.isfinite(value)):
+    if broken := sorted(name for name, histogram in seen.items() if not np.isfinite(histogram.largest)):
         raise InvalidInput(f"calibration: activations of {broken[:3]} are not finite; the model itself is broken")
-    return {name: value or 1.0 for name, value in largest.items()}
+    return seen
 
 
-def _session(source: Source, tensors: Sequence[str], threads: int):
+def open_session(graph: onnx.ModelProto, fetched: Sequence[str], threads: int) -> Any:
+    """A run of `graph` that also gives the tensors `fetched`."""
     import onnxruntime as ort
 
     model = onnx.ModelProto()
-    model.CopyFrom(source.model)
+    model.CopyFrom(graph)
     present = {value.name for value in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetched if name not in present)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # Twice as fast beside other work.

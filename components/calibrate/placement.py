@@ -39,7 +39,7 @@ def place(model: onnx.ModelProto, keep_float: Collection[str]) -> Placement:
             continue
         if node.op_type in CONVOLUTIONS and node.name not in weighted:
             continue
-        read = _activations_of(node)
+        read = activations_of(node)
         if any(name in graph.initializers for name in read):
             continue
         nodes.append(node.name)
@@ -47,7 +47,8 @@ def place(model: onnx.ModelProto, keep_float: Collection[str]) -> Placement:
     return Placement(tuple(nodes), tuple(activations))
 
 
-def _activations_of(node: onnx.NodeProto) -> list[str]:
+def activations_of(node: onnx.NodeProto) -> list[str]:
+    """Inputs of a quantized node that are activations."""
     return list(node.input) if node.op_type == "Add" else [node.input[0]]
 
 
@@ -63,7 +64,7 @@ def insert_pairs(model: onnx.ModelProto, placement: Placement, largest: Mapping[
     quantized.CopyFrom(model)
     graph = Graph(quantized)
     pairs = {name: _activation_pair(graph, name, largest[name]) for name in placement.activations if name in largest}
-    chosen = {name for name in placement.nodes if all(t in largest for t in _activations_of(graph.nodes[name]))}
+    chosen = {name for name in placement.nodes if all(t in largest for t in activations_of(graph.nodes[name]))}
     weights: dict[tuple[str, int], list[onnx.NodeProto]] = {}
     for node in quantized.graph.node:
         if node.name not in chosen:

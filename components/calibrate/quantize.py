@@ -3,34 +3,57 @@
 import logging
 import os
 import secrets
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
+from components.calibrate.accuracy import Truth, Yardstick, detect_all, own_truth
 from components.calibrate.graph import Graph, float_nodes
+from components.calibrate.histogram import Histogram
+from components.calibrate.images import network_inputs
 from components.calibrate.lint import count_int8_convolutions, lint_qdq
 from components.calibrate.observe import observe
 from components.calibrate.placement import insert_pairs, place
+from components.calibrate.search import Workbench, limits, names_of_readers, placement_of, readers, search
+from components.calibrate.sensitivity import noise_by_activation
 from components.calibrate.settings import CalibrateSettings
 from components.calibrate.source import Source, read_source
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
+PROBED_IMAGES = 8
+"""Images on which the noise of each layer is measured."""
+RESCUED = "rescued: too noisy in INT8"
 
 
-def quantize_detector(model: Path, images: Sequence[Path], target: Path, settings: CalibrateSettings) -> dict[str, Any]:
+def quantize_detector(
+    model: Path,
+    images: Sequence[Path],
+    target: Path,
+    settings: CalibrateSettings,
+    truth: Truth | None = None,
+) -> dict[str, Any]:
     """Write `target`, the INT8 form of `model`, its ranges observed on `images`; `model` is never touched.
+
+    Args:
+        model: FP32 ONNX.
+        images: Observed.
+        target: File to write.
+        settings: Method and budget.
+        truth: Held-out images with their boxes; where it holds none, ranges are min-max and nothing is rescued.
 
     Returns:
         What was done, as JSON values: sizes, digests, ranges, which nodes stayed float and why, versions.
 
     Raises:
         InvalidInput: no detector, no readable image, or a result that TensorRT would refuse.
+        Refused: the budget cannot be kept.
     """
     if not images:
         raise InvalidInput(f"calibration of {model}: got no images, expected at least one")
@@ -41,39 +64,65 @@ def quantize_detector(model: Path, images: Sequence[Path], target: Path, setting
     if not placement.nodes:
         raise InvalidInput(f"model {model}: not a detector: no convolution outside its outputs to quantize")
     inputs = network_inputs(images, source.size_px)
-    ranges = observe(source, placement.activations, inputs, len(images), settings.threads)
-    quantized = insert_pairs(source.model, placement, ranges)
+    histograms = observe(source, placement.activations, inputs, len(images), settings.threads)
+    if truth is None or not truth.images:
+        method = str(settings.method).replace("best", "min-max")
+        ranges = limits(histograms, method)
+        quantized = insert_pairs(source.model, placement, ranges)
+        found: dict[str, Any] = {"method": method, "rescued": {}, "rescued_nodes": [], "trials": []}
+    else:
+        quantized, found = _searched(model, source, kept, histograms, images, settings, truth)
+        ranges = limits(histograms, found["method"])
+        kept |= dict.fromkeys(found["rescued_nodes"], RESCUED)
     check_graph(quantized, source, settings, model)
     write_model(quantized, target)
     logger.info("calibrate images=%d seconds=%.1f", len(images), time.monotonic() - started)
-    return _record(model, target, source, quantized, ranges, kept)
+    return _record(model, target, source, quantized, ranges, kept) | found
 
 
-def network_inputs(images: Iterable[Path], size_px: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Each image as the network takes it: (1, 3, H, W) float32 in [0, 1], letterboxed as in serving.
-
-    Raises:
-        InvalidInput: an image cannot be read.
-    """
-    from components.shared.detection import preprocess
-
-    for path in images:
-        yield preprocess([read_image(path)], size_px)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, blue first.
+def without_labels(model: Path, images: Sequence[Path], threads: int) -> Truth:
+    """FP32's own confident boxes on `images` as the truth.
 
     Raises:
-        InvalidInput: the file is no image.
+        InvalidInput: the model's boxes cannot be read, for want of metadata for example.
     """
-    import cv2
+    from components.shared.detection import load_detector
 
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InvalidInput(f"image {path}: cannot be read, expected JPEG, PNG, BMP or WebP")
-    return image
+    return own_truth(images, detect_all(model, images, threads), load_detector(model, threads).class_names)
+
+
+def _searched(
+    model: Path,
+    source: Source,
+    kept: Mapping[str, str],
+    histograms: Mapping[str, Histogram],
+    images: Sequence[Path],
+    settings: CalibrateSettings,
+    truth: Truth,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        yardstick = Yardstick(truth, detect_all(model, truth.images, settings.threads))
+        bench = Workbench(source, kept, histograms, yardstick, settings, Path(folder))
+
+        def sensitivity(method: str) -> Mapping[str, float]:
+            inputs = network_inputs(images[:PROBED_IMAGES], source.size_px)
+            return noise_by_activation(
+                source, placement_of(bench), limits(histograms, method), inputs, settings.threads
+            )
+
+        chosen, trials, noise = search(bench, sensitivity)
+        rescued = names_of_readers(source.model, chosen.rescued)
+        return bench.build(chosen.method, chosen.rescued), {
+            "method": chosen.method,
+            "rescued": rescued,
+            "rescued_nodes": sorted(readers(source.model, chosen.rescued) & set(placement_of(bench).nodes)),
+            "noise": noise,
+            "float_map_50_95": round(yardstick.maps[0], 5),
+            "labelled": truth.labelled,
+            "loss": chosen.as_json()["loss"],
+            "int8_share_of_work": chosen.int8_share,
+            "trials": [trial.as_json() for trial in trials],
+        }
 
 
 def check_graph(quantized: onnx.ModelProto, source: Source, settings: CalibrateSettings, model: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment
 
-from components.calibrate.quantize import read_image
-from components.shared.report import page, picture
+from components.calibrate.images import read_image
+from components.shared.report import FIGURE_INK, PALETTE, figure, page, picture, start_figure
 
 SHOWN_IMAGES = 24
 THUMBNAIL_PX = 160
@@ -17,7 +17,7 @@ THUMBNAIL_PX = 160
 BODY = """
 <h1>INT8 calibration</h1>
 <p class="soft">{{ r.image_size_px[0] }} x {{ r.image_size_px[1] }} px, {{ r.images|length }} training images,
-ranges by {{ r.settings.method }}; seed {{ r.settings.seed }}.</p>
+seed {{ r.settings.seed }}.</p>
 <div class="tiles">
 <div class="tile"><b>{{ "%.2f"|format(r.size_bytes / 1e6) }} MB</b>
 <span>from {{ "%.2f"|format(r.float_size_bytes / 1e6) }} MB, {{ "%.3f"|format(r.size_ratio) }} of it</span></div>
@@ -26,6 +26,26 @@ ranges by {{ r.settings.method }}; seed {{ r.settings.seed }}.</p>
 <span>of {{ r.agreement.boxes }} FP32 boxes found again on {{ r.agreement.images }} held-out train images</span></div>
 <div class="tile"><b>{{ "%.3f"|format(r.agreement.mean_overlap) }}</b><span>mean overlap of those boxes</span></div>
 </div>
+<h2>What it costs</h2>
+<p>FP32 reaches mAP50-95 {{ "%.4f"|format(r.float_map_50_95) }} on the held-out train images
+{%- if not r.labelled %} (its own boxes are the truth){% endif %}; this form loses
+{{ "%.2f"|format(r.loss.map_points) }} points (+-{{ "%.2f"|format(r.loss.margin_points) }}), allowed are
+{{ "%.2f"|format(r.settings.max_loss_points) }}. Ranges by {{ r.method }}.</p>
+{% if r.rescued %}<div class="verdict warn"><p>Back in float, because INT8 ruined them:</p><ul>
+{% for tensor, layers in r.rescued.items() %}<li class="mono">{{ layers|join(", ") }}
+<span class="soft">(input {{ tensor }}, noise {{ "%.4f"|format(r.noise[tensor]) }} of the signal)</span></li>
+{% endfor %}
+</ul></div>{% endif %}
+<div class="scroll"><table><tr><th>ranges by</th><th class="num">back in float</th><th class="num">mAP points lost</th>
+<th class="num">+-</th><th class="num">score change</th><th class="num">work in INT8</th><th class="num">MB</th></tr>
+{% for t in r.trials %}<tr><td>{{ t.method }}</td><td class="num">{{ t.rescued|length }}</td>
+<td class="num">{{ "%.2f"|format(t.loss.map_points) }}</td>
+<td class="num">{{ "%.2f"|format(t.loss.margin_points) }}</td>
+<td class="num">{{ "%.4f"|format(t.loss.score_change) }}</td>
+<td class="num">{{ "%.1f"|format(100 * t.int8_share) }} %</td>
+<td class="num">{{ "%.2f"|format(t.size_bytes / 1e6) }}</td></tr>{% endfor %}
+</table></div>
+{{ plot }}
 <h2>What stayed float, and why</h2>
 <p>A layer stays float when its values live on scales that one INT8 step cannot hold.</p>
 <div class="scroll"><table><tr><th>reason</th><th class="num">nodes</th><th>which</th></tr>
@@ -66,10 +86,26 @@ def write_report(path: Path, record: Mapping[str, Any], chosen: pa.Table, images
             kept=sorted(kept.items()),
             drawn=_drawn(chosen),
             pictures=Markup(shown),
+            plot=Markup(_plot(record)),
             widest=sorted(record["ranges"].items(), key=lambda item: -item[1])[:10],
         )
     )
     path.write_text(page("INT8 calibration", body))
+
+
+def _plot(record: Mapping[str, Any]) -> str:
+    """Each form's loss against the share of the work that runs in INT8 and against its size."""
+    fig, axes = start_figure(7.2, 2.8)
+    for trial in record["trials"]:
+        chosen = trial["method"] == record["method"] and len(trial["rescued"]) == len(record["rescued"])
+        colour = PALETTE[0] if chosen else FIGURE_INK
+        axes.scatter(
+            100 * trial["int8_share"], trial["loss"]["map_points"], s=trial["size_bytes"] / 1e5, color=colour, alpha=0.7
+        )
+    axes.axhline(record["settings"]["max_loss_points"], color=PALETTE[1], linewidth=1)
+    axes.set_xlabel("multiply-adds in INT8, % (area of a point: file size)")
+    axes.set_ylabel("mAP points lost")
+    return figure(fig)
 
 
 def _drawn(chosen: pa.Table) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from components.shared.settings import Settings
 
@@ -10,12 +10,17 @@ from components.shared.settings import Settings
 class CalibrateSettings(Settings):
     """What a night may vary in calibrate."""
 
-    images: PositiveInt = Field(default=256, ge=8, le=4096)
+    images: PositiveInt = Field(default=256, ge=1, le=4096)
     """Training images whose activations are observed; fewer when the data set has fewer."""
-    held_out_images: PositiveInt = 32
-    """Other training images on which INT8 is compared with FP32."""
-    method: Literal["min-max"] = "min-max"
-    """How an activation's range follows from what was observed."""
+    held_out_images: PositiveInt = Field(default=64, le=1024)
+    """Other training images, on which INT8 is compared with FP32."""
+    method: Literal["best", "min-max", "percentile-99.99", "percentile-99.999", "mse", "entropy"] = "best"
+    """How an activation's range follows from what was observed; "best" tries all on the held-out images."""
+    max_loss_points: NonNegativeFloat = 0.5
+    """mAP50-95 points that INT8 may lose on the held-out images; layers return to float until that holds."""
+    key_classes: tuple[str, ...] = ()
+    """Classes whose recall may not drop by more than `max_recall_loss_points`."""
+    max_recall_loss_points: NonNegativeFloat = 1.0
     min_int8_convolutions: float = Field(default=0.5, ge=0, le=1)
     """Share of the convolutions that must end up in INT8."""
     threads: NonNegativeInt = 0

@@ -3,10 +3,14 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from components.shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from components.calibrate.accuracy import Truth
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
@@ -19,17 +23,25 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="INT8 ONNX file to write.")
 @click.option("--count", default=256, show_default=True, help="Images to calibrate on, at most.")
 @click.option("--seed", default=0, show_default=True, help="Decides which images.")
+@click.option("--method", default="best", show_default=True, help="How ranges are set; best tries all.")
+@click.option(
+    "--max-loss", default=0.5, show_default=True, help="mAP points that may be lost against FP32's own boxes."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def quantize(model: Path, folder: Path, output: Path, count: int, seed: int, as_json: bool) -> None:
+def quantize(
+    model: Path, folder: Path, output: Path, count: int, seed: int, method: str, max_loss: float, as_json: bool
+) -> None:
     """Write the INT8 form (explicit Q/DQ) of MODEL, an FP32 ONNX YOLO."""
     from components.calibrate.quantize import quantize_detector
     from components.calibrate.settings import CalibrateSettings
     from components.shared.settings import read_settings
 
     _refuse_same_file(model, output)
-    settings = read_settings(CalibrateSettings, {"images": count, "seed": seed})
+    settings = read_settings(
+        CalibrateSettings, {"images": count, "seed": seed, "method": method, "max_loss_points": max_loss}
+    )
     chosen, held_out = _draw(folder, settings.images, settings.held_out_images, seed)
-    record = quantize_detector(model, chosen, output, settings)
+    record = quantize_detector(model, chosen, output, settings, _truth(model, held_out))
     record |= {"model": str(model), "output": str(output), "images": len(chosen)}
     record["agreement"] = _compare(model, output, held_out or chosen)
     if as_json:
@@ -82,6 +94,17 @@ def _draw(folder: Path, count: int, held_out: int, seed: int) -> tuple[list[Path
     order = [images[place] for place in np.random.default_rng(seed).permutation(len(images))]
     count = max(1, min(count, len(order) - min(held_out, len(order) // 5)))
     return order[:count], order[count : count + held_out]
+
+
+def _truth(model: Path, images: Sequence[Path]) -> "Truth | None":
+    """FP32's own boxes on `images`; nothing for a file whose boxes cannot be read for want of metadata."""
+    from components.calibrate.quantize import without_labels
+
+    try:
+        return without_labels(model, images, threads=0)
+    except InvalidInput as unreadable:
+        click.echo(f"no comparison with FP32, ranges are min-max: {unreadable}", err=True)
+        return None
 
 
 def _compare(model: Path, output: Path, images: Sequence[Path]) -> dict:

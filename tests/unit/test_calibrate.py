@@ -10,11 +10,11 @@ from onnx import numpy_helper
 
 from components.calibrate.calibrate import calibrate
 from components.calibrate.choose import choose_images
-from components.calibrate.quantize import quantize_detector
+from components.calibrate.quantize import quantize_detector, without_labels
 from components.calibrate.settings import CalibrateSettings
 from components.shared.dataset import digest_of, read_dataset, read_rows
 from components.shared.digests import digest_file
-from components.shared.errors import InvalidInput
+from components.shared.errors import InvalidInput, Refused
 from components.shared.store import Store
 from tests.disc_detector import write_dataset, write_detector, write_pictures
 
@@ -56,7 +56,7 @@ def test_the_report_stands_alone_and_shows_the_images(exported: Path, store: Sto
     calibrate(exported, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count('<img src="data:') == 8
-    assert "http://" not in page and "https://" not in page
+    assert 'src="http' not in page and "<script" not in page and 'href="http' not in page
     assert "output convolution" in page
 
 
@@ -151,3 +151,70 @@ def test_a_quantized_model_an_unreadable_image_and_no_image_are_refused(tmp_path
         quantize_detector(model, images, tmp_path / "twice.onnx", SETTINGS)
     with pytest.raises(InvalidInput, match="got no images"):
         quantize_detector(model, [], tmp_path / "twice.onnx", SETTINGS)
+
+
+def test_a_planted_outlier_ruins_int8_and_rescue_keeps_the_promise_and_names_the_layer(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx", outlier=4000)
+    images, others = write_pictures(tmp_path / "images", 16), write_pictures(tmp_path / "others", 16, first_seed=100)
+    truth = without_labels(model, others, threads=1)
+    naive = SETTINGS.changed(method="min-max", max_loss_points=1000)
+    lost = quantize_detector(model, images, tmp_path / "naive.onnx", naive, truth)["loss"]["map_points"]
+    assert lost > 5
+    kept = SETTINGS.changed(method="min-max")
+    record = quantize_detector(model, images, tmp_path / "int8.onnx", kept, truth)
+    assert record["loss"]["map_points"] <= 0.5
+    assert list(record["rescued"].values()) == [["/backbone.1"]]
+    assert record["float_nodes"]["/backbone.1"].startswith("rescued")
+    assert record["int8_convolutions"] == 5
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_with_the_numbers_and_nothing_is_written(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx", outlier=4000)
+    images, others = write_pictures(tmp_path / "images", 16), write_pictures(tmp_path / "others", 16, first_seed=100)
+    truth = without_labels(model, others, threads=1)
+    all_of_it = SETTINGS.changed(method="min-max", min_int8_convolutions=0.75)
+    with pytest.raises(Refused, match=r"INT8 loses 100\.00 mAP points .* 16 held-out images"):
+        quantize_detector(model, images, tmp_path / "int8.onnx", all_of_it, truth)
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_the_recall_of_a_key_class_is_part_of_the_promise(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx", outlier=1500)
+    images, others = write_pictures(tmp_path / "images", 16), write_pictures(tmp_path / "others", 16, first_seed=100)
+    truth = without_labels(model, others, threads=1)
+    loose = SETTINGS.changed(method="min-max", max_loss_points=50)
+    strict = loose.changed(key_classes=["red"], max_recall_loss_points=1)
+    records = [quantize_detector(model, images, tmp_path / "o.onnx", one, truth) for one in (loose, strict)]
+    assert not records[0]["rescued"] and records[0]["loss"]["recall_points"]["red"] > 1
+    assert records[1]["rescued"] and records[1]["loss"]["recall_points"]["red"] <= 1
+    with pytest.raises(InvalidInput, match="'pink'"):
+        quantize_detector(model, images, tmp_path / "o.onnx", strict.changed(key_classes=["pink"]), truth)
+
+
+def test_each_single_change_misses_the_cache(
+    exported: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SETTINGS.changed(method="min-max")
+
+    def remembered(onnx_folder: Path, dataset: Path, chosen: CalibrateSettings = settings) -> bool:
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            calibrate(onnx_folder, dataset, store, chosen, tmp_path / "int8", tmp_path / "report.html")
+        return "remembered=True" in caplog.text
+
+    dataset = write_dataset(store, tmp_path / "dataset", train=12)
+    assert not remembered(exported, dataset)
+    assert remembered(exported, dataset)
+    heavier = onnx.load(exported / "model.onnx")
+    values = numpy_helper.to_array(heavier.graph.initializer[0]).copy()
+    values.flat[0] += 1e-3
+    heavier.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, heavier.graph.initializer[0].name))
+    (tmp_path / "heavier").mkdir()
+    onnx.save(heavier, tmp_path / "heavier" / "model.onnx")
+    assert not remembered(tmp_path / "heavier", dataset), "a weight"
+    assert not remembered(exported, write_dataset(store, tmp_path / "more", train=13)), "an image"
+    assert not remembered(exported, dataset, settings.changed(images=7)), "an option"
+    assert not remembered(exported, dataset, settings.changed(seed=5)), "the seed"
+    newer = {"onnx": "99", "onnxruntime": "99", "numpy": "99"}
+    monkeypatch.setattr("components.calibrate.calibrate.toolkit", lambda: newer)
+    assert not remembered(exported, dataset), "the toolkit"

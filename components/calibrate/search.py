@@ -1,0 +1,206 @@
+"""The INT8 form that keeps the promise: the best way to set ranges, and as few layers back in float as it takes."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from components.calibrate.accuracy import Loss, Yardstick, detect_all
+from components.calibrate.graph import Graph, multiply_adds
+from components.calibrate.histogram import METHODS, Histogram
+from components.calibrate.lint import count_int8_convolutions
+from components.calibrate.placement import CHANNEL_AXIS, Placement, activations_of, insert_pairs, place
+from components.calibrate.settings import CalibrateSettings
+from components.calibrate.source import Source
+from components.shared.errors import InvalidInput, Refused
+from components.shared.progress import progress
+
+logger = logging.getLogger(__name__)
+MOVES = frozenset({"MaxPool", "Resize", "Concat", "Split", "Slice"})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One INT8 form, measured."""
+
+    method: str
+    rescued: tuple[str, ...]
+    """Activations that returned to float, and with them the layers that read them."""
+    loss: Loss
+    int8_convolutions: int
+    int8_share: float
+    """Of the multiply-adds."""
+    size_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Workbench:
+    """Everything that stays the same while forms are tried."""
+
+    def __init__(
+        self,
+        source: Source,
+        kept: Mapping[str, str],
+        histograms: Mapping[str, Histogram],
+        yardstick: Yardstick,
+        settings: CalibrateSettings,
+        folder: Path,
+    ) -> None:
+        self.source, self.kept, self.histograms = source, kept, histograms
+        self.yardstick, self.settings, self.folder = yardstick, settings, folder
+        self.work = multiply_adds(source.model)
+
+    def build(self, method: str, rescued: Sequence[str]) -> onnx.ModelProto:
+        """The INT8 graph with ranges by `method` and the readers of the activations `rescued` in float."""
+        placement = place(self.source.model, {*self.kept, *readers(self.source.model, rescued)})
+        return insert_pairs(self.source.model, placement, limits(self.histograms, method))
+
+    def try_form(self, method: str, rescued: Sequence[str]) -> Trial:
+        """Build one form and compare its boxes on the held-out images."""
+        graph = self.build(method, rescued)
+        path = self.folder / "trial.onnx"
+        path.write_bytes(graph.SerializeToString())
+        truth, threads = self.yardstick.truth, self.settings.threads
+        loss = self.yardstick.compare(detect_all(path, truth.images, threads))
+        trial = Trial(
+            method, tuple(rescued), loss, count_int8_convolutions(graph), self._share(graph), path.stat().st_size
+        )
+        logger.info("calibrate tried method=%s rescued=%d loss=%.2f points", method, len(rescued), loss.map_points)
+        return trial
+
+    def _share(self, graph: onnx.ModelProto) -> float:
+        weights = {name for name in Graph(graph).producer if name.endswith("_dequantized")}
+        done = sum(
+            self.work[node.name]
+            for node in graph.graph.node
+            if node.op_type in CHANNEL_AXIS and node.name in self.work and node.input[1] in weights
+        )
+        return round(done / max(sum(self.work.values()), 1), 4)
+
+
+def limits(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]:
+    """Absolute value that becomes 127, by activation."""
+    return {name: histogram.limit(method) for name, histogram in histograms.items()}
+
+
+def readers(model: onnx.ModelProto, tensors: Sequence[str]) -> set[str]:
+    """Names of the nodes that read one of `tensors`, and of those that only move values towards such a node."""
+    graph = Graph(model)
+    frontier = list(tensors)
+    found: set[str] = set()
+    while frontier:
+        tensor = frontier.pop()
+        found.update(node.name for node in graph.users[tensor])
+        made_by = graph.producer.get(tensor)
+        if made_by is not None and made_by.op_type in MOVES and made_by.name not in found:
+            found.add(made_by.name)
+            frontier.extend(name for name in made_by.input[:1] if made_by.op_type != "Concat")
+            frontier.extend(name for name in made_by.input if _is_moved(graph, name) and made_by.op_type == "Concat")
+    return found
+
+
+def _is_moved(graph: Graph, tensor: str) -> bool:
+    return tensor in graph.producer and graph.producer[tensor].op_type in MOVES
+
+
+def search(bench: Workbench, sensitivity: Callable[[str], Mapping[str, float]]) -> tuple[Trial, list[Trial], dict]:
+    """The cheapest form within the budget, every form that was tried, and the noise by activation.
+
+    Args:
+        bench: Builds and measures.
+        sensitivity: Noise by activation for ranges set by a method.
+
+    Raises:
+        InvalidInput: a key class that the model does not know.
+        Refused: no form with enough INT8 keeps the budget.
+    """
+    settings = bench.settings
+    if unknown := set(settings.key_classes) - set(bench.yardstick.truth.class_names):
+        raise InvalidInput(
+            f"calibrate.key_classes {sorted(unknown)}: the model knows {list(bench.yardstick.truth.class_names)}"
+        )
+    methods = METHODS if settings.method == "best" else (settings.method,)
+    trials = [bench.try_form(method, ()) for method in progress(methods, "compare ranges", len(methods))]
+    best = min(trials, key=_rank)
+    if within(best, settings):
+        return best, trials, {}
+    noise = sensitivity(best.method)
+    return _rescue(bench, best, sorted(noise, key=lambda name: -noise[name]), trials), trials, dict(noise)
+
+
+def _rank(trial: Trial) -> tuple[float, float]:
+    """Tenths of a point are noise: below that, the form whose scores moved least is better."""
+    return round(max(trial.loss.map_points, 0.0), 1), trial.loss.score_change
+
+
+def within(trial: Trial, settings: CalibrateSettings) -> bool:
+    """Whether the form keeps the promise on mAP and on the recall of the key classes."""
+    recalls = [trial.loss.recall_points.get(name, 0.0) for name in settings.key_classes]
+    return trial.loss.map_points <= settings.max_loss_points and all(
+        lost <= settings.max_recall_loss_points for lost in recalls
+    )
+
+
+def _rescue(bench: Workbench, start: Trial, ranking: Sequence[str], trials: list[Trial]) -> Trial:
+    """Return the noisiest activations to float, twice as many each time; then as few of them as hold."""
+    least = bench.settings.min_int8_convolutions * len(Graph(bench.source.model).convolutions())
+    failed, count = 0, 1
+    passed: Trial | None = None
+    while passed is None and failed < len(ranking):
+        count = min(count, len(ranking))
+        trial = bench.try_form(start.method, ranking[:count])
+        if trial.int8_convolutions < least:
+            break
+        trials.append(trial)
+        if within(trial, bench.settings):
+            passed = trial
+        else:
+            failed, count = count, count * 2
+    if passed is None:
+        return _least_bad(bench, trials)
+    while len(passed.rescued) - failed > 1:
+        middle = (failed + len(passed.rescued)) // 2
+        trial = bench.try_form(start.method, ranking[:middle])
+        trials.append(trial)
+        if within(trial, bench.settings):
+            passed = trial
+        else:
+            failed = middle
+    return passed
+
+
+def _least_bad(bench: Workbench, trials: Sequence[Trial]) -> Trial:
+    """The best form where none keeps the budget but the difference may be noise.
+
+    Raises:
+        Refused: even the best one is beyond the budget by more than noise.
+    """
+    best = min(trials, key=_rank)
+    loss, settings = best.loss, bench.settings
+    recalls = {name: loss.recall_points.get(name, 0.0) for name in settings.key_classes}
+    if loss.map_points - loss.margin_points > settings.max_loss_points or any(
+        lost > settings.max_recall_loss_points for lost in recalls.values()
+    ):
+        raise Refused(
+            f"INT8 loses {loss.map_points:.2f} mAP points (+-{loss.margin_points:.2f}) and {recalls} points of recall "
+            f"on {len(bench.yardstick.truth.images)} held-out images with {len(best.rescued)} activations in float; "
+            f"allowed: {settings.max_loss_points:.2f} and {settings.max_recall_loss_points:.2f}. Nothing was written."
+        )
+    logger.warning("calibrate loss=%.2f points is above the budget, but within its margin", loss.map_points)
+    return best
+
+
+def placement_of(bench: Workbench) -> Placement:
+    """What is quantized before any rescue."""
+    return place(bench.source.model, bench.kept)
+
+
+def names_of_readers(model: onnx.ModelProto, tensors: Sequence[str]) -> dict[str, list[str]]:
+    """Layers that read each of `tensors`, for the report."""
+    graph = Graph(model)
+    return {tensor: [node.name for node in graph.users[tensor] if tensor in activations_of(node)] for tensor in tensors}
