@@ -78,3 +78,24 @@ def write_version(folder: Path, store: Store, rows: pa.Table, class_names: tuple
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps({"digest": digest_json(manifest)}))
     return folder
+
+
+def release_checkpoint(store: Store, model_name: str, weights: dict, architecture: str, folder: Path) -> None:
+    """Put version 1 with this checkpoint into the store and make it the champion."""
+    from components.shared.digests import digest_file
+    from components.shared.ledger import append_record
+    from components.shared.releases import release_prefix
+    from components.train.checkpoint import write_checkpoint
+    from components.train.network import read_architecture
+
+    facts = {"architecture": architecture, "layers": read_architecture(architecture), "class_names": list(CLASS_NAMES)}
+    write_checkpoint(folder / "checkpoint", weights, facts | {"image_size_px": 64, "stride": 32})
+    files = [folder / "checkpoint" / name for name in ("model.pt", "model.json")]
+    listed = [
+        {"path": f"checkpoint/{file.name}", "sha256": digest_file(file), "size": file.stat().st_size} for file in files
+    ]
+    for file in files:
+        store.send(file, f"{release_prefix(model_name, 1)}/checkpoint/{file.name}")
+    record = {"model_name": model_name, "version": 1, "run_key": "k", "class_names": list(CLASS_NAMES), "files": listed}
+    store.put(f"{release_prefix(model_name, 1)}/release.json", canonical_json(record))
+    append_record(store, model_name, {"action": "promote", "champion": 1}, None)

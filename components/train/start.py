@@ -3,7 +3,7 @@
 import inspect
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import torch
 
@@ -92,7 +92,12 @@ def _layer_classes() -> list[type]:
     from ultralytics.nn import tasks
     from ultralytics.utils import IterableSimpleNamespace
 
-    own = {value for module in (layers, layers.block, layers.conv, layers.head) for value in vars(module).values()}
-    torchs = set(vars(torch.nn).values())
-    modules = {kind for kind in own | torchs if inspect.isclass(kind) and issubclass(kind, torch.nn.Module)}
-    return [*sorted(modules, key=lambda kind: kind.__qualname__), tasks.DetectionModel, IterableSimpleNamespace]
+    homes = (layers, layers.block, layers.conv, layers.head, torch.nn)
+    found = [value for home in homes for value in vars(home).values() if inspect.isclass(value)]
+    modules = {kind for kind in found if issubclass(kind, torch.nn.Module)}
+    return [
+        *sorted(modules, key=lambda kind: kind.__qualname__),
+        tasks.DetectionModel,
+        IterableSimpleNamespace,
+        PosixPath,
+    ]
