@@ -5,10 +5,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from components.release.tracking import RUN_KEY, Night, dataset_of, measures, metric_name, provenance
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
 
 LOADER = "components.release.predict"
 REQUIREMENTS = "numpy\nopencv-python-headless\nonnxruntime\nyanshan[release]\n"
@@ -35,6 +38,7 @@ def write_model_folder(folder: Path, bundle: Path, model_id: str, run_id: str) -
     """An MLflow model folder: MLmodel, the two ONNX files as they are, what an environment for it needs, a card."""
     import onnx
     from mlflow.models import Model
+    from mlflow.models.utils import _save_example
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("model.onnx", "model.int8.qdq.onnx"):
@@ -52,11 +56,18 @@ def write_model_folder(folder: Path, bundle: Path, model_id: str, run_id: str) -
         providers=["CPUExecutionProvider"],
         code=None,
     )
+    # MLflow offers no public call that saves an example for a model it does not pickle.
+    _save_example(description, _example(), str(folder))
     description.save(str(folder / "MLmodel"))
 
 
-def _signature():
-    import numpy as np
+def _example() -> np.ndarray:
+    """(32, 32, 3) uint8: a ramp, to show the form."""
+    ramp = np.arange(32, dtype=np.uint8) * 8
+    return np.stack([np.tile(ramp, (32, 1))] * 3, axis=-1)
+
+
+def _signature() -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 

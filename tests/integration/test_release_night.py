@@ -4,14 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from components.release.predict import BoxPredictor
 from components.release.release import release_night
 from components.release.settings import ReleaseSettings
+from components.shared.detection import load_detector
 from components.shared.errors import InvalidInput, Refused
-from components.shared.releases import champion, releases
+from components.shared.releases import bring_release, champion, releases
 from tests.registry_workspace import MODEL, RegistryWorkspace
-from tests.sample_night import decision, write_night
+from tests.sample_night import decision, squares_image, write_night
 
 
 def test_a_night_becomes_a_run_a_version_and_a_bundle(workspace: RegistryWorkspace) -> None:
@@ -126,3 +129,28 @@ def test_a_promotion_on_a_stale_view_changes_nothing(workspace: RegistryWorkspac
         workspace.promote(7)
     with pytest.raises(InvalidInput, match="needs a reviewer and a reason"):
         workspace.promote(2, reason=" ")
+
+
+def test_the_registry_s_model_predicts_the_boxes_that_were_judged(workspace: RegistryWorkspace) -> None:
+    import mlflow
+
+    workspace.release()
+    workspace.promote(1)
+    image = squares_image()
+    with workspace.registry():
+        model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    for precision, file in (("float", "model.onnx"), ("int8", "model.int8.qdq.onnx")):
+        boxes = model.predict(image, params={"precision": precision, "min_score": 0.5})
+        part = bring_release(workspace.store, champion(workspace.store, MODEL), workspace.root / "brought", "models")
+        (expected,) = load_detector(part / "models" / file).detect([image], min_score=0.5)
+        assert list(boxes["class_name"]) == ["red", "green", "blue"]
+        np.testing.assert_array_equal(boxes[["x0_px", "y0_px", "x1_px", "y1_px"]], expected.xyxy_px)
+        np.testing.assert_array_equal(boxes["score"], expected.scores)
+    assert model.metadata.signature.inputs.inputs[0].shape == (-1, -1, 3)
+    assert len(model.predict(model.input_example)) >= 0
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
+def test_what_is_no_image_is_refused_with_what_was_expected(image: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="expected uint8"):
+        BoxPredictor(tmp_path).predict(image)
