@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import sys
 
@@ -85,6 +86,7 @@ def yanshan() -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 2 bad input, 3 missing capability, 4 service failed, 5 refused."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         yanshan.main(prog_name="yanshan", standalone_mode=False)
     except YanshanError as refusal:

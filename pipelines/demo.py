@@ -4,6 +4,8 @@ Every phase looks at what already lies in the workspace, so a demo that was stop
 """
 
 import json
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -149,14 +151,15 @@ def _bring_report(workspace: Workspace, store: Store, release: Release) -> Path:
 def farewell(workspace: Workspace, numbers: dict[str, Any]) -> str:
     """Where everything lies, and what to do next."""
     newest = numbers["versions"][-1]["version"]
+    command = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "yanshan" else "yanshan"
     return "\n".join(
         [
             "",
             f"version {newest} waits for a reviewer; took {numbers['seconds']:.0f} s",
             f"  numbers  {workspace.root / 'demo.json'}",
             f"  report   {numbers['report']}",
-            f"  review   yanshan review {newest} --workspace {workspace.root}",
-            f"  MLflow   yanshan ui --workspace {workspace.root}",
+            f"  review   {command} review {newest} --workspace {workspace.root}",
+            f"  MLflow   {command} ui --workspace {workspace.root}",
         ]
     )
 
