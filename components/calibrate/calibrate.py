@@ -5,9 +5,12 @@ import logging
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from components.calibrate.accuracy import labels
 from components.calibrate.agreement import agreement
-from components.calibrate.choose import choose_images
+from components.calibrate.choose import choose_images, look_at
 from components.calibrate.quantize import quantize_detector, toolkit
 from components.calibrate.report import write_report
 from components.calibrate.settings import CalibrateSettings
@@ -64,10 +67,14 @@ def _calibrate(
 ) -> None:
     version = read_dataset(store, dataset)
     rows = read_rows(store, version, "train")
-    chosen, held_out = choose_images(rows, settings.images, settings.held_out_images, settings.seed)
     int8_folder.mkdir(parents=True, exist_ok=True)
     report_path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
+
+        def look(candidates: pa.Table) -> np.ndarray:
+            return look_at(bring_images(store, candidates, Path(folder)))
+
+        chosen, held_out = choose_images(rows, settings.images, settings.held_out_images, settings.seed, look)
         images = bring_images(store, chosen, Path(folder))
         others = bring_images(store, held_out, Path(folder))
         target = int8_folder / INT8_FILE

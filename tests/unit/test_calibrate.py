@@ -9,7 +9,6 @@ import pytest
 from onnx import numpy_helper
 
 from components.calibrate.calibrate import calibrate
-from components.calibrate.choose import choose_images
 from components.calibrate.quantize import quantize_detector, without_labels
 from components.calibrate.settings import CalibrateSettings
 from components.shared.dataset import digest_of, read_dataset, read_rows
@@ -78,19 +77,6 @@ def test_a_missing_model_and_a_tiny_data_set_are_refused(exported: Path, store: 
         calibrate(exported, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
     with pytest.raises(InvalidInput, match=r"no model\.onnx"):
         calibrate(tmp_path, dataset, store, SETTINGS, tmp_path / "int8", tmp_path / "report.html")
-
-
-def test_the_choice_follows_the_seed_and_goes_round_the_shifts(store: Store, tmp_path: Path) -> None:
-    dataset = write_dataset(store, tmp_path / "dataset", train=30)
-    rows = read_rows(store, read_dataset(store, digest_of(dataset)), "train")
-    chosen, _ = choose_images(rows, 8, 4, seed=1)
-    again, _ = choose_images(rows, 8, 4, seed=1)
-    other, _ = choose_images(rows, 8, 4, seed=2)
-    assert chosen.equals(again) and not chosen.equals(other)
-    shifts = {dict(tags)["shift"] for tags in chosen["tags"].to_pylist()}
-    assert shifts == {"day", "night"}
-    with pytest.raises(InvalidInput, match="expected train rows only"):
-        choose_images(read_rows(store, read_dataset(store, digest_of(dataset))), 8, 4, seed=1)
 
 
 def test_two_runs_write_the_same_bytes_and_leave_the_source_alone(tmp_path: Path) -> None:
