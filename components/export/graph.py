@@ -51,25 +51,24 @@ def write_graph(network: DetectionModel, facts: dict[str, Any], settings: Export
     network.fuse(verbose=False)
     for module in network.modules():
         if isinstance(module, Detect):
-            module.export, module.format, module.dynamic = True, "onnx", settings.batch == "any"
+            vars(module).update(export=True, format="onnx", dynamic=settings.batch == "any")
         elif isinstance(module, C2f):
-            module.forward = module.forward_split
+            module.forward = module.forward_split  # type: ignore[method-assign]
     pixels = torch.zeros(1, 3, size, size)
-    buffer = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         network(pixels)
         torch.onnx.export(
             network,
             (pixels,),
-            buffer,
+            path,
             opset_version=settings.opset,
             input_names=["images"],
             output_names=["output0"],
             dynamic_axes={"images": {0: "batch"}, "output0": {0: "batch"}} if settings.batch == "any" else None,
             dynamo=False,
         )
-    model = onnx.load_from_string(buffer.getvalue())
+    model = onnx.load(path)
     if settings.simplify:
         import onnxslim
 

@@ -57,19 +57,31 @@ def fit_detector(
             "rows": digest_file(training_set_folder / "rows.parquet"),
             "class_names": class_names,
             "start": start.digest,
+            "teacher": digest_file(Path(settings.teacher)) if settings.teacher else "",
             "settings": settings.model_dump(mode="json"),
             "versions": {package: version(package) for package in ("torch", "ultralytics")},
         }
         state_name = f"runs/{step_key('train', inputs)}/train/state.pt"
 
         def work() -> None:
-            from components.train.night import train_night
+            from components.train.night import Night, train_night
+            from components.train.ranks import Job, count_ranks, launch_ranks
 
+            ranks = count_ranks(settings)
             files = bring_images(store, rows, scratch / "images")
-            train_night(rows, files, class_names, start, store, state_name, settings, checkpoint_folder, report_path)
+            if ranks == 1:
+                places = (store, state_name, settings, checkpoint_folder, report_path)
+                train_night(Night(rows, files, class_names, start, *places))
+                return
+            values = settings.model_dump(mode="json")
+            folders = (str(path.resolve()) for path in (scratch, checkpoint_folder, report_path))
+            training_set = str(training_set_folder.resolve())
+            launch_ranks(Job(training_set, class_names, store.uri, model_name, state_name, values, *folders), ranks)
 
         outputs = {"checkpoint": checkpoint_folder, "training_report": report_path}
         remembered = once(store, "train", inputs=inputs, outputs=outputs, work=work)
+        if store.exists(state_name):
+            store.put(state_name, b"")  # its fit has ended and its weights are in the checkpoint
     return _summary(checkpoint_folder, remembered)
 
 

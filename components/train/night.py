@@ -3,81 +3,78 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from ultralytics.nn.tasks import DetectionModel
 
+from components.shared.errors import MissingCapability
 from components.shared.store import Store
 from components.train.checkpoint import write_checkpoint
-from components.train.loop import Fit, Plan, count_steps, run_epochs, start_fit
+from components.train.distill import read_teacher
+from components.train.loop import count_steps, run_epochs
 from components.train.machine import Machine, pick_machine
 from components.train.network import build_network, read_architecture, take_weights
 from components.train.pictures import LabeledImages
 from components.train.report import write_report
 from components.train.settings import TrainSettings
 from components.train.start import Start
-from components.train.state import forget_state, keep_state, resume_state
+from components.train.state import keep_state, resume_state
+from components.train.step import Fit, Plan, start_fit
+from components.train.stop import listen_for_sigterm
 
 logger = logging.getLogger(__name__)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-def train_night(
-    rows: pa.Table,
-    files: Sequence[Path],
-    class_names: Sequence[str],
-    start: Start,
-    store: Store,
-    state_name: str,
-    settings: TrainSettings,
-    checkpoint_folder: Path,
-    report_path: Path,
-) -> None:
-    """Train to the planned end, from the state at `state_name` where a killed run left one.
+@dataclass(frozen=True)
+class Night:
+    """What a fit works on and where its results go."""
 
-    Args:
-        rows: Of the training set, train and val.
-        files: Private copies of the rows' images, in their order.
-        class_names: Of the training set.
-        start: Weights to begin with.
-        store: Keeps the state.
-        state_name: Its name there.
-        settings: Of the step.
-        checkpoint_folder: Receives the checkpoint.
-        report_path: Receives the report.
+    rows: pa.Table
+    """Of the training set, train and val."""
+    files: Sequence[Path]
+    """Private copies of the rows' images, in their order."""
+    class_names: Sequence[str]
+    start: Start
+    store: Store
+    state_name: str
+    """Where in the store the state lies that a killed run carries on from."""
+    settings: TrainSettings
+    checkpoint_folder: Path
+    report_path: Path
+
+
+def train_night(night: Night) -> None:
+    """Train to the planned end, from the state that a killed run left where there is one.
+
+    A batch that does not fit into memory is halved, which is logged and recorded.
+
+    Raises:
+        InvalidInput: no or corrupt images, weights that do not fit, a loss that became NaN.
+        MissingCapability: not even one image fits into memory.
+        ServiceFault: the process was told to stop.
     """
     began = time.monotonic()
-    machine = pick_machine(settings)
-    plan = _plan(start, settings)
-    train, repeats, val = _split(rows, files, class_names, settings)
-    layers = read_architecture(settings.architecture)
-    network = _network(layers, class_names, start, train, settings)
-    network.args.epochs = plan.epochs
-    fit = start_fit(network, plan, count_steps(sum(repeats), plan.batch_size), settings, machine)
-    resume_state(store, state_name, fit)
-    logger.info(
-        "train images=%d val=%d epochs=%d device=%s precision=%s threads=%d start=%r",
-        sum(repeats),
-        len(val) if val else 0,
-        plan.epochs,
-        machine.device,
-        str(machine.dtype).removeprefix("torch."),
-        torch.get_num_threads(),
-        start.source,
-    )
-
-    def keep(now: Fit) -> None:
-        if now.epochs_done % settings.state_every_epochs == 0 or now.epochs_done == plan.epochs:
-            keep_state(store, state_name, now)
-
-    run_epochs(fit, train, repeats, val, plan, settings, machine, keep)
-    facts = _facts(fit, plan, machine, layers, class_names, start, settings, time.monotonic() - began)
-    weights = fit.best.get("weights") if settings.keep == "best" else None
-    write_checkpoint(checkpoint_folder, weights or fit.average.ema.state_dict(), facts)
-    write_report(report_path, facts)
-    forget_state(store, state_name)
+    machine = pick_machine(night.settings)
+    plan = _plan(night.start, night.settings)
+    train, repeats, val = _split(night)
+    while True:
+        try:
+            fit = _start(night, plan, train, sum(repeats), machine)
+            with listen_for_sigterm():
+                run_epochs(fit, train, repeats, val, plan, night.settings, machine, _keeper(night, plan, machine))
+            break
+        except RuntimeError as fault:
+            if not any(sign in str(fault) for sign in OUT_OF_MEMORY) or machine.world_size > 1:
+                raise
+            plan = _halved(plan, fault)
+    if machine.rank == 0:
+        _write(night, fit, plan, machine, time.monotonic() - began)
 
 
 def _plan(start: Start, settings: TrainSettings) -> Plan:
@@ -87,58 +84,96 @@ def _plan(start: Start, settings: TrainSettings) -> Plan:
     return Plan(settings.warm_start_epochs, rate, settings.batch_size)
 
 
-def _split(
-    rows: pa.Table, files: Sequence[Path], class_names: Sequence[str], settings: TrainSettings
-) -> tuple[LabeledImages, list[int], LabeledImages | None]:
+def _halved(plan: Plan, fault: RuntimeError) -> Plan:
+    if plan.batch_size == 1:
+        raise MissingCapability("memory: not even one image fits, expected a smaller train.image_size_px") from fault
+    smaller = replace(plan, batch_size=plan.batch_size // 2)
+    logger.warning("out_of_memory batch_size=%d halved_to=%d", plan.batch_size, smaller.batch_size)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return smaller
+
+
+def _split(night: Night) -> tuple[LabeledImages, list[int], LabeledImages | None]:
     """Training images with their repeats, and val images where there are any."""
     chosen = {}
     for split in ("train", "val"):
-        places = pc.indices_nonzero(pc.equal(rows["split"], split)).to_pylist()
-        part = rows.take(places)
+        places = pc.indices_nonzero(pc.equal(night.rows["split"], split)).to_pylist()
         if places:
-            images = LabeledImages(part, [files[place] for place in places], class_names, settings, split == "train")
+            files = [night.files[place] for place in places]
+            part = night.rows.take(places)
+            images = LabeledImages(part, files, night.class_names, night.settings, augment=split == "train")
             chosen[split] = (images, part["repeat"].to_pylist())
     return *chosen["train"], chosen["val"][0] if "val" in chosen else None
 
 
-def _network(
-    layers: dict[str, Any], class_names: Sequence[str], start: Start, train: LabeledImages, settings: TrainSettings
-) -> torch.nn.Module:
+def _start(night: Night, plan: Plan, train: LabeledImages, images_an_epoch: int, machine: Machine) -> Fit:
+    settings = night.settings
+    network = _network(night, train, plan)
+    teacher = None
+    if settings.teacher:
+        teacher = read_teacher(Path(settings.teacher), night.class_names, network.stride, machine.device)
+    steps = count_steps(images_an_epoch, plan.batch_size)
+    fit = start_fit(network, plan, steps, settings, machine, teacher)
+    resume_state(night.store, night.state_name, fit)
+    logger.info(
+        "train images=%d epochs=%d batch_size=%d device=%s precision=%s threads=%d ranks=%d start=%r",
+        images_an_epoch,
+        plan.epochs,
+        plan.batch_size,
+        machine.device,
+        str(machine.dtype).removeprefix("torch."),
+        torch.get_num_threads(),
+        machine.world_size,
+        night.start.source,
+    )
+    return fit
+
+
+def _network(night: Night, train: LabeledImages, plan: Plan) -> DetectionModel:
+    settings = night.settings
     torch.manual_seed(settings.seed)
-    network = build_network(layers, class_names)
-    network.args = train.hyperparameters(settings.mosaic, settings.mixup)
-    for ours, theirs in (("box_gain", "box"), ("class_gain", "cls"), ("distribution_gain", "dfl")):
-        setattr(network.args, theirs, getattr(settings, ours))
-    if start.weights:
-        take_weights(network, start.weights, start.class_names)
+    network = build_network(read_architecture(settings.architecture), night.class_names)
+    gains: Any = train.hyperparameters(settings.mosaic, settings.mixup)
+    gains.box, gains.cls, gains.dfl = settings.box_gain, settings.class_gain, settings.distribution_gain
+    gains.epochs = plan.epochs
+    network.args = gains
+    if night.start.weights:
+        take_weights(network, night.start.weights, night.start.class_names)
     return network
 
 
-def _facts(
-    fit: Fit,
-    plan: Plan,
-    machine: Machine,
-    layers: dict[str, Any],
-    class_names: Sequence[str],
-    start: Start,
-    settings: TrainSettings,
-    seconds: float,
-) -> dict[str, Any]:
-    best = settings.keep == "best" and fit.best
-    return {
+def _keeper(night: Night, plan: Plan, machine: Machine):  # type: ignore[no-untyped-def]
+    """What the loop calls after every epoch."""
+
+    def keep(fit: Fit) -> None:
+        due = fit.epochs_done % night.settings.state_every_epochs == 0 or fit.epochs_done == plan.epochs
+        if due and machine.rank == 0:
+            keep_state(night.store, night.state_name, fit)
+
+    return keep
+
+
+def _write(night: Night, fit: Fit, plan: Plan, machine: Machine, seconds: float) -> None:
+    settings = night.settings
+    best = fit.best if settings.keep == "best" else {}
+    facts = {
         "architecture": settings.architecture,
-        "layers": layers,
-        "class_names": list(class_names),
+        "layers": read_architecture(settings.architecture),
+        "class_names": list(night.class_names),
         "image_size_px": settings.image_size_px,
         "stride": int(fit.network.stride.max()),
         "parameters": sum(value.numel() for value in fit.network.parameters()),
-        "start": start.source,
-        "start_digest": start.digest,
-        "epochs": fit.best["epoch"] if best else fit.epochs_done,
+        "start": night.start.source,
+        "start_digest": night.start.digest,
+        "epochs": best.get("epoch", fit.epochs_done),
         "batch_size": plan.batch_size,
         "precision": str(machine.dtype).removeprefix("torch."),
         "device": machine.device.type,
+        "ranks": machine.world_size,
         "settings": settings.model_dump(mode="json"),
         "history": fit.history,
         "seconds": round(seconds, 1),
     }
+    write_checkpoint(night.checkpoint_folder, best.get("weights") or fit.average.ema.state_dict(), facts)
+    write_report(night.report_path, facts)

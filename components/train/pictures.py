@@ -114,7 +114,9 @@ class Epoch(torch.utils.data.Dataset):
         self.order = np.random.default_rng([seed, epoch]).permutation(pool)
         for transform in _flattened(images.transforms):
             if isinstance(transform, Mosaic):
-                transform.get_indexes = partial(random.choices, pool.tolist(), k=transform.n - 1)
+                transform.get_indexes = partial(  # type: ignore[method-assign]
+                    random.choices, pool.tolist(), k=transform.n - 1
+                )
 
     def __len__(self) -> int:
         return len(self.order)
@@ -137,9 +139,9 @@ def _flattened(transform: Any) -> Iterator[Any]:
 def batches(
     epoch: Epoch, batch_size: int, workers: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """This rank's share of every batch of the epoch, in order; a batch is cut into `world_size` equal runs.
+    """This rank's share of every batch of the epoch, in order; the places of a batch go to the ranks in turn.
 
-    The last batch is left out where it would be smaller than a quarter (batch statistics of two images are noise),
+    The last batch is left out where it would fill less than a quarter (batch statistics of two images are noise),
     unless it is the only one.
     """
     full = len(epoch) // batch_size

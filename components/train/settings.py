@@ -69,6 +69,12 @@ class TrainSettings(Settings):
     """Stop when mAP has not risen for so many epochs; 0 never stops early."""
     keep: Literal["last", "best"] = "last"
     """Which weight average is kept: the last one (nothing chosen on val), or the best on val."""
+    teacher: str = ""
+    """Checkpoint (model.pt) of a larger network to learn from beside the labels; empty learns from labels alone."""
+    distill_gain: NonNegativeFloat = 1.0
+    """How much the distance from the teacher weighs beside the loss on labels."""
+    ranks: NonNegativeInt = 0
+    """Processes that share every batch; 0 takes one a GPU."""
     state_every_epochs: PositiveInt = 1
     """How often the full state goes to the store; a killed run repeats at most so many epochs."""
     seed: NonNegativeInt = 0

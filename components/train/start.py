@@ -4,8 +4,10 @@ import inspect
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path, PosixPath
+from typing import Any
 
 import torch
+from ultralytics.nn.tasks import DetectionModel
 
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput
@@ -67,7 +69,7 @@ def _named_weights(path: Path) -> Start:
         return Start(source, digest, network.float().state_dict(), tuple(network.names.values()))
 
 
-def _read_ultralytics(path: Path) -> torch.nn.Module:
+def _read_ultralytics(path: Path) -> DetectionModel:
     """The network in a file that Ultralytics saved: a pickle of modules, of which only layer classes are allowed.
 
     Raises:
@@ -81,15 +83,14 @@ def _read_ultralytics(path: Path) -> torch.nn.Module:
             f"weights {path}: refused, expected our checkpoint or a network of known layers, got {refusal}"
         ) from refusal
     network = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
-    if not isinstance(network, torch.nn.Module) or not hasattr(network, "names"):
+    if not isinstance(network, DetectionModel):
         raise InvalidInput(f"weights {path}: no network in it, expected one under 'model' or 'ema'")
     return network
 
 
-def _layer_classes() -> list[type]:
+def _layer_classes() -> list[Any]:
     """Classes whose instances hold tensors and do nothing while they are unpickled."""
     import ultralytics.nn.modules as layers
-    from ultralytics.nn import tasks
     from ultralytics.utils import IterableSimpleNamespace
 
     homes = (layers, layers.block, layers.conv, layers.head, torch.nn)
@@ -97,7 +98,7 @@ def _layer_classes() -> list[type]:
     modules = {kind for kind in found if issubclass(kind, torch.nn.Module)}
     return [
         *sorted(modules, key=lambda kind: kind.__qualname__),
-        tasks.DetectionModel,
+        DetectionModel,
         IterableSimpleNamespace,
         PosixPath,
     ]

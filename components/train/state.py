@@ -7,7 +7,7 @@ import torch
 
 from components.shared.errors import InvalidInput
 from components.shared.store import Store
-from components.train.loop import Fit
+from components.train.step import Fit
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,3 @@ def resume_state(store: Store, name: str, fit: Fit) -> bool:
     fit.epochs_done, fit.history, fit.best = state["epochs_done"], state["history"], state["best"]
     logger.info("resumed epochs_done=%d", fit.epochs_done)
     return True
-
-
-def forget_state(store: Store, name: str) -> None:
-    """Empty the state: its fit has ended and its weights are in the checkpoint."""
-    store.put(name, b"")

@@ -12,9 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from ultralytics.nn.tasks import DetectionModel
 
-from components.shared.errors import InvalidInput
+from components.shared.errors import InvalidInput, ServiceFault
 from components.shared.store import FolderStore
+from components.train import loop
 from components.train.fit import fit_detector
 from components.train.settings import TrainSettings
 from tests.training_sets import shape_rows, write_training_set
@@ -99,6 +101,41 @@ def test_a_fit_killed_with_kill_9_ends_bit_equal_to_the_undisturbed_one(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert resumed["map_50"] == undisturbed["map_50"]
+
+
+def test_sigterm_ends_a_fit_with_the_retry_code_and_the_next_one_carries_on(
+    store: FolderStore, training_set: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = loop.set_rates
+
+    def told_in_the_second_epoch(optimizer, done: int, steps: int, *rest: object) -> float:
+        if done == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(optimizer, done, steps, *rest)
+
+    monkeypatch.setattr(loop, "set_rates", told_in_the_second_epoch)
+    with pytest.raises(ServiceFault, match="after epoch 1; run again") as told:
+        fit(training_set, store, SMALL, tmp_path / "out")
+    assert told.value.exit_code == 4
+    assert [len(store.get(name)) > 0 for name in state_names(store)] == [True]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_recorded(
+    store: FolderStore, training_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(module: torch.nn.Module, inputs: tuple) -> None:
+        if module.training and len(inputs[0]) > 4:
+            raise torch.OutOfMemoryError("out of memory: tried to hold more than four images")
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: full(module, inputs) if isinstance(module, DetectionModel) else None
+    )
+    try:
+        fit(training_set, store, SMALL.changed(epochs=1), tmp_path / "out")
+    finally:
+        hook.remove()
+    assert json.loads((tmp_path / "out" / "checkpoint" / "model.json").read_bytes())["batch_size"] == 4
+    assert "out_of_memory batch_size=8 halved_to=4" in caplog.text
 
 
 def test_a_loss_that_becomes_nan_stops_and_names_the_batch(

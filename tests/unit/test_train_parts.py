@@ -7,12 +7,13 @@ import torch
 
 from components.shared.errors import InvalidInput, MissingCapability
 from components.shared.store import FolderStore
-from components.train.loop import Plan, _set_rates, count_steps, learning_rate_share
+from components.train.loop import count_steps
 from components.train.machine import pick_machine
 from components.train.network import build_network, read_architecture, take_weights
 from components.train.pictures import Epoch, LabeledImages, batches
 from components.train.settings import TrainSettings
 from components.train.start import find_start
+from components.train.step import Plan, learning_rate_share, set_rates
 from tests.training_sets import CLASS_NAMES, release_checkpoint, shape_rows
 
 SETTINGS = TrainSettings(architecture="pico", image_size_px=64)
@@ -44,10 +45,12 @@ def test_warm_up_rises_step_by_step_and_forgets_nothing_between_runs() -> None:
     settings = TrainSettings(warmup_epochs=1.0)
     plan = Plan(epochs=10, learning_rate=0.1, batch_size=4)
     walked, jumped = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9) for _ in range(2))
-    rates = [_set_rates(walked, step, 5, plan, settings) for step in range(8)]
+    for optimizer in (walked, jumped):
+        optimizer.param_groups[0]["initial_lr"] = 0.1
+    rates = [set_rates(walked, step, 5, plan, settings) for step in range(8)]
     assert rates[:5] == sorted(rates[:5])
     assert rates[5] > rates[6] > rates[7]
-    assert _set_rates(jumped, 7, 5, plan, settings) == rates[7]
+    assert set_rates(jumped, 7, 5, plan, settings) == rates[7]
 
 
 def test_class_rows_follow_their_names_and_new_classes_start_fresh() -> None:

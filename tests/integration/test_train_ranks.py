@@ -1,0 +1,71 @@
+"""Several ranks: they learn what one process learns, and they fail as one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.shared.errors import InvalidInput, MissingCapability
+from components.shared.store import FolderStore
+from components.train.machine import Machine
+from components.train.pictures import batches
+from components.train.ranks import count_ranks
+from components.train.settings import TrainSettings
+from components.train.step import Fit, add_gradients, compute_loss, set_rates, update
+from tests.integration.rank_program import PLAN, SETTINGS, STEPS, prepare, weights
+from tests.integration.test_train import SMALL, fit
+from tests.training_sets import shape_rows, write_training_set
+
+ROOT = Path(__file__).parents[2]
+ALONE = Machine(torch.device("cpu"), torch.float32, 0)
+
+
+def in_turn(fit: Fit, halves: list[dict]) -> None:
+    """One step of one process: both halves see the same running statistics, and the first half's are kept."""
+    before = {name: value.clone() for name, value in fit.network.named_buffers()}
+    for half in reversed(halves):
+        for name, value in fit.network.named_buffers():
+            value.copy_(before[name])
+        add_gradients(fit, compute_loss(fit, half, SETTINGS, ALONE)[0] * 2, ALONE)
+    for parameter in fit.network.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= 2
+    update(fit, ALONE)
+
+
+def test_two_ranks_end_every_step_with_the_weights_of_one_process(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    program = str(ROOT / "tests/integration/rank_program.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*torchrun, program, str(tmp_path)], check=True, env=environment, timeout=300)
+    together = torch.load(tmp_path / "ranks.pt", weights_only=True)
+
+    fit, epoch = prepare(tmp_path, ALONE)
+    begun = weights(fit)
+    shares = [list(batches(epoch, 4, 0, rank, 2)) for rank in range(2)]
+    for step in range(STEPS):
+        set_rates(fit.optimizer, step, STEPS, PLAN, SETTINGS)
+        in_turn(fit, [share[step] for share in shares])
+        moved = (weights(fit) - begun).abs().max()
+        apart = (together[step] - weights(fit)).abs().max()
+        assert apart < 0.01 * moved, f"step {step}: {apart:.2e} apart after moving {moved:.2e}"
+
+
+def test_a_fit_on_two_ranks_leaves_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    store = FolderStore(tmp_path / "store")
+    training_set = write_training_set(tmp_path / "set", store, shape_rows(store, train=16, val=4, side_px=96))
+    summary = fit(training_set, store, SMALL.changed(epochs=1, ranks=2, device="cpu"), tmp_path / "out")
+    assert summary["epochs"] == 1
+    assert torch.load(tmp_path / "out" / "checkpoint" / "model.pt", weights_only=True)["ranks"] == 2
+
+
+def test_ranks_must_cut_a_batch_evenly_and_find_a_gpu_each() -> None:
+    with pytest.raises(InvalidInput, match="multiple of 3 ranks"):
+        count_ranks(TrainSettings(ranks=3, batch_size=16, device="cpu"))
+    if not torch.cuda.is_available():
+        with pytest.raises(MissingCapability, match="with 0 GPUs"):
+            count_ranks(TrainSettings(ranks=2, device="cuda"))
