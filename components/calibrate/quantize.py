@@ -117,9 +117,9 @@ def _searched(
             "rescued": rescued,
             "rescued_nodes": sorted(readers(source.model, chosen.rescued) & set(placement_of(bench).nodes)),
             "noise": noise,
-            "float_map_50_95": round(yardstick.maps[0], 5),
+            "float_map_50_95": round(yardstick.map_50_95, 5),
             "labelled": truth.labelled,
-            "loss": chosen.as_json()["loss"],
+            "loss": chosen.as_json()["loss"] | {"margin_points": bench.margin(chosen)},
             "int8_share_of_work": chosen.int8_share,
             "trials": [trial.as_json() for trial in trials],
         }

@@ -37,10 +37,9 @@ seed {{ r.settings.seed }}.</p>
 {% endfor %}
 </ul></div>{% endif %}
 <div class="scroll"><table><tr><th>ranges by</th><th class="num">back in float</th><th class="num">mAP points lost</th>
-<th class="num">+-</th><th class="num">score change</th><th class="num">work in INT8</th><th class="num">MB</th></tr>
+<th class="num">score change</th><th class="num">work in INT8</th><th class="num">MB</th></tr>
 {% for t in r.trials %}<tr><td>{{ t.method }}</td><td class="num">{{ t.rescued|length }}</td>
 <td class="num">{{ "%.2f"|format(t.loss.map_points) }}</td>
-<td class="num">{{ "%.2f"|format(t.loss.margin_points) }}</td>
 <td class="num">{{ "%.4f"|format(t.loss.score_change) }}</td>
 <td class="num">{{ "%.1f"|format(100 * t.int8_share) }} %</td>
 <td class="num">{{ "%.2f"|format(t.size_bytes / 1e6) }}</td></tr>{% endfor %}

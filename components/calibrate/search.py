@@ -15,6 +15,7 @@ from components.calibrate.lint import count_int8_convolutions
 from components.calibrate.placement import CHANNEL_AXIS, Placement, activations_of, insert_pairs, place
 from components.calibrate.settings import CalibrateSettings
 from components.calibrate.source import Source
+from components.shared.detection import Detections
 from components.shared.errors import InvalidInput, Refused
 from components.shared.progress import progress
 
@@ -54,6 +55,7 @@ class Workbench:
         self.source, self.kept, self.histograms = source, kept, histograms
         self.yardstick, self.settings, self.folder = yardstick, settings, folder
         self.work = multiply_adds(source.model)
+        self.found: dict[tuple[str, int], list[Detections]] = {}
 
     def build(self, method: str, rescued: Sequence[str]) -> onnx.ModelProto:
         """The INT8 graph with ranges by `method` and the readers of the activations `rescued` in float."""
@@ -66,12 +68,18 @@ class Workbench:
         path = self.folder / "trial.onnx"
         path.write_bytes(graph.SerializeToString())
         truth, threads = self.yardstick.truth, self.settings.threads
-        loss = self.yardstick.compare(detect_all(path, truth.images, threads))
+        found = detect_all(path, truth.images, threads)
+        self.found[method, len(rescued)] = found
+        loss = self.yardstick.compare(found)
         trial = Trial(
             method, tuple(rescued), loss, count_int8_convolutions(graph), self._share(graph), path.stat().st_size
         )
         logger.info("calibrate tried method=%s rescued=%d loss=%.2f points", method, len(rescued), loss.map_points)
         return trial
+
+    def margin(self, trial: Trial) -> float:
+        """Half the width of the 95 % interval of a form's loss in mAP points."""
+        return self.yardstick.margin(self.found[trial.method, len(trial.rescued)])
 
     def _share(self, graph: onnx.ModelProto) -> float:
         weights = {name for name in Graph(graph).producer if name.endswith("_dequantized")}
@@ -183,11 +191,12 @@ def _least_bad(bench: Workbench, trials: Sequence[Trial]) -> Trial:
     best = min(trials, key=_rank)
     loss, settings = best.loss, bench.settings
     recalls = {name: loss.recall_points.get(name, 0.0) for name in settings.key_classes}
-    if loss.map_points - loss.margin_points > settings.max_loss_points or any(
+    margin = bench.margin(best)
+    if loss.map_points - margin > settings.max_loss_points or any(
         lost > settings.max_recall_loss_points for lost in recalls.values()
     ):
         raise Refused(
-            f"INT8 loses {loss.map_points:.2f} mAP points (+-{loss.margin_points:.2f}) and {recalls} points of recall "
+            f"INT8 loses {loss.map_points:.2f} mAP points (+-{margin:.2f}) and {recalls} points of recall "
             f"on {len(bench.yardstick.truth.images)} held-out images with {len(best.rescued)} activations in float; "
             f"allowed: {settings.max_loss_points:.2f} and {settings.max_recall_loss_points:.2f}. Nothing was written."
         )
