@@ -137,8 +137,9 @@ class Desk:
             check_signatures(record, trust.reviewers)
         check_clock(seen.head, trust.policy)
         signing, listed = reviewer_key(trust, who.signer or who.name, who.key)
-        if who.signer and listed.role != "registry":
-            raise Refused(f"{who.signer!r} may not record for {who.name!r}: its key is not of role registry")
+        entitled = {key.name for key in trust.reviewers if key.role == "reviewer"}
+        if who.signer and (listed.role != "registry" or who.name not in entitled):
+            raise Refused(f"{who.signer!r} (role {listed.role}) may not record for {who.name!r}; reviewers: {entitled}")
         return cls(store, release, seen, trust, who, signing, listed)
 
     def recorded(self, kind: str) -> Record | None:

@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -157,6 +158,27 @@ def reconcile(place: Place, as_json: bool) -> None:
     _told_findings(place, found, as_json)
     if left := [one for one in found if not one["mended"]]:
         raise Refused(f"{place.model_name}: {len(left)} findings need a person")
+
+
+@registry.command()
+@click.option(
+    "--audit", required=True, type=click.Path(path_type=Path), help="Audit file of the MLflow server's guard."
+)
+@click.option("--service", default="registry", show_default=True, help="Name of this service's key, of role registry.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where webhooks are received.")
+@click.option("--port", default=8700, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option("--every", "every_s", default=900.0, show_default=True, help="Seconds between two looks unasked.")
+@click.option("--then", default="", metavar="COMMAND", help="Run after a new champion, with its version appended.")
+@click.option("--once", is_flag=True, help="Look once and end.")
+@place_options
+def serve(place: Place, audit: Path, service: str, host: str, port: int, every_s: float, then: str, once: bool) -> None:
+    """Record what reviewers do in MLflow, and put back what others do; woken by webhooks, else every few minutes."""
+    from pipelines.commands.uptaking import look, serve_for_ever
+
+    if once:
+        click.echo(json.dumps(look(place, audit, service, then)))
+    else:
+        serve_for_ever(place, audit, service, (host, port), every_s, then)
 
 
 def _told_findings(place: Place, found: list[dict[str, Any]], as_json: bool) -> None:
