@@ -33,9 +33,8 @@ class NodeJob:
     """One training on several nodes.
 
     Attributes:
-        run_key: Digest of all that decides the result: the same key is the same job, adopted by a launcher started anew.
+        run_key: Digest of all that decides the result: same key, same job, adopted by a launcher that starts anew.
         command: Runs once a node, with PET_* set as torchrun reads them.
-        service_log: Whether the first node's log is told as it comes.
     """
 
     run_key: str
@@ -79,9 +78,9 @@ def train_on_nodes(
     """
     with _stop_on_signal(), contextlib.ExitStack() as undo:
         ask = _Patient(max_silence_s)
+        _make(jobs, core, job, ask)
         # Made or adopted, it is ours to clear away: a launcher that ends early leaves nothing behind.
         undo.callback(_delete, jobs, job)
-        _make(jobs, core, job, ask)
         _watch(jobs, core, job, ask, every_s)
 
 
