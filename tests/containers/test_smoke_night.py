@@ -17,7 +17,7 @@ from pipelines.ir_lint import lint
 from pipelines.placement import PLACEMENTS, write_placement
 from tests.containers.conftest import BUCKET, ROOT, S3, docker
 from tests.containers.pods import Cluster, Run
-from tests.integration.test_smoke_night import write_export
+from tests.hand_export import write_export
 
 pytestmark = pytest.mark.containers
 MODEL = "parts-detector-smoke"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_smoke_night import write_export
+from tests.hand_export import write_export
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 6
