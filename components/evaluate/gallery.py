@@ -39,7 +39,7 @@ def misses(model: Measured, truth: Truth, limit: int) -> list[Shown]:
     typical = np.array([np.median(truth.areas_px2[truth.class_ids == c]) if (truth.class_ids == c).any() else 1
                         for c in range(len(truth.class_names))])  # fmt: skip
     order = missed[np.argsort(-truth.areas_px2[missed] / typical[truth.class_ids[missed]], kind="stable")]
-    return [_missed(box, model.predictions, truth) for box in order[:limit]]
+    return [_missed(int(box), model, truth) for box in order[:limit]]
 
 
 def false_alarms(model: Measured, truth: Truth, limit: int) -> list[Shown]:
@@ -67,8 +67,8 @@ def lost(model: Measured, champion: Measured, truth: Truth, limit: int) -> list[
     gone = np.flatnonzero(np.isfinite(before) & np.isnan(now))
     shown = []
     for box in gone[np.argsort(-before[gone], kind="stable")][:limit]:
-        seen = _missed(box, model.predictions, truth)
-        theirs = _nearest(box, champion.predictions, truth, int(truth.class_ids[box]))
+        seen = _missed(int(box), model, truth)
+        theirs = _nearest(int(box), champion.predictions, truth, int(truth.class_ids[box]))
         drawn = [*seen.drawn, (champion.predictions.xywh_px[theirs], CHAMPION_BGR)] if theirs >= 0 else seen.drawn
         shown.append(Shown(seen.image, seen.xywh_px, drawn, f"{seen.caption}; champion {before[box]:.2f}"))
     return shown
@@ -105,16 +105,18 @@ def cut_out(image: np.ndarray, shown: Shown) -> np.ndarray:
     return canvas
 
 
-def _missed(box: int, predictions: Predictions, truth: Truth) -> Shown:
+def _missed(box: int, model: Measured, truth: Truth) -> Shown:
+    predictions, kind = model.predictions, int(truth.class_ids[box])
     guess = _nearest(box, predictions, truth)
-    name = truth.class_names[truth.class_ids[box]]
     drawn = [(truth.xywh_px[box], TRUTH_BGR)]
-    caption = f"{name} missed; saw nothing"
+    caption = f"{truth.class_names[kind]} missed: saw nothing"
     if guess >= 0:
         drawn.append((predictions.xywh_px[guess], CHALLENGER_BGR))
-        caption = (
-            f"{name} missed; saw {truth.class_names[predictions.class_ids[guess]]} {predictions.scores[guess]:.2f}"
-        )
+        said, score = int(predictions.class_ids[guess]), predictions.scores[guess]
+        caption = f"{truth.class_names[kind]} missed: saw {truth.class_names[said]} {score:.2f}"
+        if said == kind:
+            unsure = score < model.thresholds[kind]
+            caption += f", needs {model.thresholds[kind]:.2f}" if unsure else ", badly placed or taken"
     return Shown(int(truth.image_index[box]), truth.xywh_px[box], drawn, caption)
 
 

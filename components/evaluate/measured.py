@@ -128,6 +128,7 @@ def slice_entry(measured: Measured, test: Truth, images: np.ndarray) -> dict[str
         "map_50": rounded(part.mean(AT_50)),
         "recall": rounded(hits / max(boxes, 1)),
         "images": int(images.sum()),
+        "groups": len(np.unique(test.groups[images])),
         "boxes": boxes,
     }
 

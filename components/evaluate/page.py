@@ -17,6 +17,8 @@ from components.shared.report import page
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 MOST_CONFUSED = 15
+FEWEST_GROUPS = 4
+"""A slice of fewer groups has no interval worth the name."""
 ROWS = (
     ("mAP 50:95", "map_50_95"), ("mAP 50", "map_50"), ("mAP 75", "map_75"), ("mAP small", "map_small"),
     ("mAP medium", "map_medium"), ("mAP large", "map_large"), ("AR 100", "ar_100"),
@@ -107,10 +109,19 @@ def _slices(scores: dict[str, Any]) -> Any:
     for tag, values in scores["challenger"]["int8"]["slices"].items():
         for value, entry in values.items():
             cells = [_number(entry[key]) for key in ("map_50", "map_50_95", "recall")]
-            row = {"tag": tag, "value": value, "images": entry["images"], "boxes": entry["boxes"], "cells": cells}
+            row = {
+                "tag": tag,
+                "value": value,
+                "images": entry["images"],
+                "groups": entry["groups"],
+                "boxes": entry["boxes"],
+                "cells": cells,
+            }
             if gains:
                 cells.append(_number(scores["champion"]["int8"]["slices"][tag][value]["map_50_95"]))
                 row |= _changed(gains["slices"][tag][value])
+                if entry["groups"] < FEWEST_GROUPS:
+                    row |= {"between": "too few groups", "tone": ""}
             yield row
 
 

@@ -1,7 +1,9 @@
 """What a model sees in the images: its detections as flat arrays, in the classes of the truth."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 
 from components.evaluate.settings import EvaluateSettings
 from components.evaluate.truth import Truth
-from components.shared.detection import Detector, load_detector
+from components.shared.detection import Detections, Detector, load_detector
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput
 from components.shared.memory import once
@@ -19,7 +21,8 @@ from components.shared.progress import progress
 from components.shared.store import Store
 
 logger = logging.getLogger(__name__)
-BATCH = 16
+AT_ONCE = 4
+"""Images a worker takes: few enough to spread, enough to pay for the taking."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,18 @@ def predict(model: Path, truth: Truth, settings: EvaluateSettings) -> Prediction
     Raises:
         InvalidInput: no detector, an image that cannot be read, or no class in common with the truth.
     """
-    detector = load_detector(model, settings.threads)
+    detector = load_detector(model, threads=1)
     numbers = _common_classes(detector, truth.class_names)
-    parts: list[list[np.ndarray]] = [[], [], [], []]
-    for start, images in _batches(truth.images, model.name):
+
+    def look(start: int) -> list[np.ndarray]:
+        images = [read_image(path) for path in truth.images[start : start + AT_ONCE]]
         found = detector.detect(images, settings.min_score, settings.nms_iou, settings.max_detections)
-        for index, detections in enumerate(found, start=start):
-            known = numbers[detections.class_ids] >= 0
-            parts[0].append(detections.xyxy_px[known])
-            parts[1].append(detections.scores[known])
-            parts[2].append(numbers[detections.class_ids[known]])
-            parts[3].append(np.full(known.sum(), index))
-    return _flat(parts)
+        return _in_classes(found, numbers, start)
+
+    starts = range(0, len(truth.images), AT_ONCE)
+    with ThreadPoolExecutor(settings.threads or len(os.sched_getaffinity(0))) as pool:
+        parts = list(progress(pool.map(look, starts), f"predict {model.name}", len(starts)))
+    return _flat(list(zip(*parts, strict=True)) or [[], [], [], []])
 
 
 def remembered(model: Path, truth: Truth, settings: EvaluateSettings, store: Store, file: Path) -> Predictions:
@@ -100,6 +103,15 @@ def _model_digest(model: Path) -> list[str]:
     return [digest_file(file) for file in files]
 
 
+def _in_classes(found: Sequence[Detections], numbers: np.ndarray, start: int) -> list[np.ndarray]:
+    """Boxes, scores, the truth's class numbers and image places of some images' detections."""
+    class_ids = numbers[np.concatenate([one.class_ids for one in found])]
+    image_index = np.repeat(np.arange(start, start + len(found)), [len(one.scores) for one in found])
+    boxes, scores = (np.concatenate([getattr(one, name) for one in found]) for name in ("xyxy_px", "scores"))
+    known = class_ids >= 0
+    return [values[known] for values in (boxes, scores, class_ids, image_index)]
+
+
 def _common_classes(detector: Detector, class_names: Sequence[str]) -> np.ndarray:
     """(model classes,) number of each of the model's classes in the truth, -1 for those unknown to it."""
     known = {name: number for number, name in enumerate(class_names)}
@@ -112,12 +124,6 @@ def _common_classes(detector: Detector, class_names: Sequence[str]) -> np.ndarra
     if missing := sorted(set(class_names) - set(detector.class_names)):
         logger.warning("model=%s lacks classes=%s: they score 0", detector.path.name, missing)
     return numbers
-
-
-def _batches(images: Sequence[Path], label: str) -> Iterator[tuple[int, list[np.ndarray]]]:
-    starts = range(0, len(images), BATCH)
-    for start in progress(starts, f"predict {label}", len(starts)):
-        yield start, [read_image(path) for path in images[start : start + BATCH]]
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -33,6 +33,6 @@ class EvaluateSettings(Settings):
     """Images of one group (a scene, a session) stand or fall together; `image` is for sets without groups."""
     seed: NonNegativeInt = 0
     threads: NonNegativeInt = 0
-    """Of the inference runtime; 0 leaves the choice to it."""
+    """Images looked at side by side, each on one core; 0: as many as there are cores."""
     num_pictures: Annotated[int, Field(ge=0, le=48)] = 24
     """Pictures in each gallery of the report."""

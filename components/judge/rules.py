@@ -131,7 +131,7 @@ def slices(evidence: Evidence, settings: JudgeSettings) -> list[Ruling]:
             gain = evidence.gain(f"slice.{tag}.{value}")
             number = entry["map_50_95"] - evidence.champion["slices"][tag][value]["map_50_95"]
             lost = number < -settings.slice_margin and upper_bound(gain, settings.alpha) < 0
-            judged = entry["boxes"] >= settings.min_slice_boxes
+            judged = entry["boxes"] >= settings.min_slice_boxes and entry.get("groups", 0) >= settings.min_slice_groups
             verdict = "noted" if not judged else "undecided" if lost else "pass"
             said = f"mAP on {tag} {value} changed by {_points(number)} ({entry['boxes']} boxes)"
             said += ", surely a loss: needs a reviewer's waiver." if judged and lost else "."

@@ -30,6 +30,8 @@ class JudgeSettings(Settings):
     """A slice that surely lost more mAP than this needs a reviewer's waiver."""
     min_slice_boxes: NonNegativeInt = 50
     """Slices with fewer labelled boxes are shown, not judged."""
+    min_slice_groups: NonNegativeInt = 4
+    """And those of fewer groups: their redraws say nothing."""
     min_map_50_95: Share = 0.25
     """Floor of the judged artifact."""
     min_key_recall: Share = 0.3

@@ -5,6 +5,7 @@ Letterbox, decoding and suppression give the boxes that Ultralytics gives for th
 """
 
 import ast
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class Detector:
-    """A loaded model file with what its metadata says about it."""
+    """A loaded model file with what its metadata says about it. Threads may share it."""
 
     path: Path
     class_names: tuple[str, ...]
@@ -234,6 +235,8 @@ def _load_onnx(model: Path, threads: int) -> Detector:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads that wait by spinning take the cores that other images, or the device's camera, need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if b"QuantizeLinear" in model.read_bytes():
         # Fused INT8 kernels saturate on CPUs without VNNI: run what the Q/DQ graph says, not what a kernel makes of it.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -272,8 +275,12 @@ def _load_openvino(model: Path, threads: int) -> Detector:
     facts = dict(_openvino_facts(graph))
     shape = tuple(0 if side.is_dynamic else side.get_length() for side in graph.inputs[0].get_partial_shape())
 
+    own = threading.local()
+
     def infer(pixels: np.ndarray) -> np.ndarray:
-        return np.array(compiled(pixels)[0])
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        return np.array(own.request.infer([pixels])[0])
 
     return _described(model, facts, shape, "openvino", infer)
 

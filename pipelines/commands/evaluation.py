@@ -15,7 +15,7 @@ import click
 @click.option("--dataset", required=True, help="COCO JSON file, or the digest of a data set version (with --store).")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the COCO file's images.")
 @click.option("--store", "store_uri", default="", help="Store of the data set version, file:///... or s3://...")
-@click.option("--threads", default=0, show_default=True, help="Of the runtime; 0 leaves the choice to it.")
+@click.option("--threads", default=0, show_default=True, help="Images at once; 0: one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     model: Path, champion: Path | None, dataset: str, images: Path | None, store_uri: str, threads: int, as_json: bool
