@@ -385,7 +385,7 @@ IMAGES_ = [
     image("damaged PNG", "IMG_UNREADABLE", "quarantined", lambda: encoded(picture(1)).replace(b"IDAT", b"IDAX", 1)),
     image("16 bits", "IMG_DEPTH", "quarantined",
           lambda: encoded(Image.fromarray(np.full((HEIGHT, WIDTH), 40000, np.uint16)))),
-    image("CMYK", "IMG_CMYK", "repaired", lambda: encoded(picture(1).convert("CMYK"), "JPEG"), "images/0.jpg"),
+    image("CMYK", "IMG_CMYK", "repaired", lambda: encoded(picture(7).convert("CMYK"), "JPEG"), "images/0.jpg"),
     image("EXIF upside down", "IMG_EXIF", "repaired",
           lambda: encoded(picture(1), "JPEG", exif=_exif(3)), "images/0.jpg"),
     image("EXIF on its side", "IMG_EXIF", "repaired",

@@ -119,7 +119,7 @@ def _rows(
         examined.append(list(progress(results, f"intake {batch.export.name}", total=len(batch.prints))))
         if not any(one.rows for one in examined[-1]):
             raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
-    verdicts = admit([one for images in examined for one in images], known, settings)
+    verdicts = admit([one for images in examined for one in images], known, store, settings)
     rows: list[Row] = []
     records = []
     for (batch, _), images in zip(opened, examined, strict=True):
@@ -140,7 +140,8 @@ def _settle(one: Examined, verdict: Admitted | None, batch: Batch, outcomes: Out
         return
     outcomes.add(one.rows, one.camera, (*one.findings, *verdict.findings), verdict.quarantined)
     if verdict.enters:
-        rows.append(Row(one.candidate, verdict.group, verdict.split, one.source, batch.export.name))
+        flags = sorted({*one.candidate.flags, *(str(finding.code) for finding in verdict.findings)})
+        rows.append(Row(one.candidate, flags, verdict.group, verdict.split, one.source, batch.export.name))
 
 
 def _refusal(batch: Batch, outcomes: Outcomes, settings: IntakeSettings) -> list[str]:

@@ -47,14 +47,25 @@ class Known:
         """The image whose stored bytes, or whose bytes in an export, have this digest."""
         image = self._by_original.get(sha256, sha256)
         at = int(np.searchsorted(self._images, image.encode()))
-        if at >= len(self._images) or self._images[at].decode() != image:
-            return None
+        return self.at(at) if at < len(self._images) and self._images[at].decode() == image else None
+
+    def at(self, at: int) -> KnownImage:
+        """The image of the row at this place."""
+        image = self._images[at].decode()
         names = ("format", "width_px", "height_px", "phash", "class_ids", "group", "split", "origin", "batch")
         fields = {name: self._columns[name][at].as_py() for name in names}
         boxes = np.array(self._columns["boxes"][at].as_py(), np.float32).reshape(-1, 4)
         return KnownImage(
             image_sha256=image, orientation=self._orientation.get(image, 1), boxes=boxes, **fields
         )  # fmt: skip
+
+    def hashes(self) -> np.ndarray:
+        """Perceptual hash of every row, (N,) uint64."""
+        return self._columns["phash"].to_numpy()
+
+    def splits(self) -> list[str]:
+        """Split of every row."""
+        return self._columns["split"].to_pylist()
 
     def with_rows(self, rows: pa.Table) -> pa.Table:
         """The current rows once `rows` are added."""

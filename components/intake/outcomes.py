@@ -32,24 +32,26 @@ class Outcomes:
     told: Counter[str] = field(default_factory=Counter)
     """Rows of each class and of each camera."""
     lost: Counter[str] = field(default_factory=Counter)
-    """Those of them that were quarantined."""
+    """Those of them that were quarantined for a fault of theirs."""
+    aside: int = 0
+    """Rows quarantined for what the data set holds already (a leak): no fault of the batch."""
 
     def add(self, rows: Tally, camera: str, findings: Iterable[Finding], quarantined: bool = False) -> None:
         """Count one image's rows; all of them as quarantined when the image is."""
         self.findings += findings
         for (class_name, action), count in rows.items():
-            outcome = QUARANTINED if quarantined else action
-            self.rows[outcome] += count
+            self.rows[QUARANTINED if quarantined else action] += count
+            self.aside += count * quarantined
             for one in (f"class {class_name}" if class_name else "", f"camera {camera}" if camera else ""):
                 self.told[one] += count
-                self.lost[one] += count * (outcome == QUARANTINED)
+                self.lost[one] += count * (action == QUARANTINED)
 
 
 def shortfalls(outcomes: Outcomes, settings: IntakeSettings) -> list[str]:
     """One sentence per share of quarantined rows that is too large; an empty list lets the batch in."""
-    total, lost = outcomes.rows.total(), outcomes.rows[QUARANTINED]
+    total, lost = outcomes.rows.total() - outcomes.aside, outcomes.rows[QUARANTINED] - outcomes.aside
     found = []
-    if total == lost or (total >= settings.min_rows_to_judge and lost > settings.max_quarantined_share * total):
+    if 0 < total == lost or (total >= settings.min_rows_to_judge and lost > settings.max_quarantined_share * total):
         found.append(f"{lost} of {total} rows are quarantined, at most {settings.max_quarantined_share:.0%} may be")
     for one, rows in sorted(outcomes.told.items()):
         limit = settings.max_quarantined_share_of_one

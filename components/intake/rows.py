@@ -13,9 +13,10 @@ from components.shared.dataset import ROW_SCHEMA
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candidate with the group, split, source and batch that it enters with."""
+    """A candidate with the flags, group, split, source and batch that it enters with."""
 
     candidate: Candidate
+    flags: list[str]
     group: str
     split: str
     source: str
@@ -27,10 +28,11 @@ def rows_table(rows: Sequence[Row], origin: str, added_at: str) -> pa.Table:
     candidates = [row.candidate for row in rows]
     columns: dict[str, pa.Array | list] = {
         name: [getattr(one, name) for one in candidates]
-        for name in ("image_sha256", "format", "width_px", "height_px", "phash", "class_ids", "flags")
+        for name in ("image_sha256", "format", "width_px", "height_px", "phash", "class_ids")
     }
     columns |= {
         "boxes": _boxes([one.boxes for one in candidates]),
+        "flags": [row.flags for row in rows],
         "group": [text(row.group) for row in rows],
         "split": [row.split for row in rows],
         "origin": [origin] * len(rows),

@@ -8,12 +8,19 @@ from components.intake.settings import IntakeSettings
 from components.shared.dataset import SPLITS
 from components.shared.errors import InvalidInput
 
+_LONE = "image="
+
 
 def group_of(tags: Mapping[str, str], image_sha256: str, group_by: tuple[str, ...]) -> str:
     """The scene that an image belongs to: its `group_by` tags, or the image alone when it lacks one of them."""
     if not group_by or any(not tags.get(key) for key in group_by):
-        return f"image={image_sha256}"
+        return f"{_LONE}{image_sha256}"
     return "|".join(f"{key}={tags[key]}" for key in group_by)
+
+
+def is_lone(group: str) -> bool:
+    """Whether a group is one image that carries no tags to group it by."""
+    return group.startswith(_LONE)
 
 
 def name_tags(source: str, pattern: str) -> dict[str, str]:
