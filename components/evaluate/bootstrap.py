@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.evaluate.matching import Matches
-from components.evaluate.measures import AT_50, Counts
+from components.evaluate.measures import AT_50, RECALLS, Counts
 from components.evaluate.truth import Truth
 
 REDRAWS_AT_ONCE = 128
@@ -114,6 +114,7 @@ def _class_ap(
     out[num_boxes == 0] = np.nan
     if not right.any():
         return out
+    reached_by = _recalls_reached(num_boxes)
     last = int(np.flatnonzero(right.any(axis=1))[-1]) + 1
     drawn = weights[:, units[:last]]
     total = np.cumsum(drawn, axis=1)
@@ -126,13 +127,19 @@ def _class_ap(
         hits = np.cumsum(drawn[:, places], axis=1)
         precision = hits / np.maximum(total[:, places], 1)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        # Recall thresholds 0.00, 0.01, ... that each place reaches; float64, or 0.29 falls under its threshold.
-        reached = np.floor(hits / np.maximum(num_boxes, 1)[:, None].astype(np.float64) * 100 + 1e-6) + 1
-        steps = np.diff(reached, axis=1, prepend=0)
+        reached = np.take_along_axis(reached_by, hits.astype(np.int64), axis=1)
+        steps = np.diff(reached, axis=1, prepend=np.int16(0))
         out[:, level] = np.where(num_boxes > 0, (envelope * steps).sum(axis=1) / 101, np.nan)
         if ignored[:last, level].any():
             total = np.cumsum(drawn, axis=1)
     return out
+
+
+def _recalls_reached(num_boxes: np.ndarray) -> np.ndarray:
+    """(b, most boxes + 1) int16: how many of COCO's 101 recall thresholds so many hits reach in each redraw."""
+    hits = np.arange(int(num_boxes.max()) + 1)
+    recall = np.minimum(hits / np.maximum(num_boxes, 1)[:, None].astype(np.float64), 1)
+    return np.searchsorted(RECALLS, recall, side="right").astype(np.int16)
 
 
 def _by_unit(table: np.ndarray, redraws: Redraws) -> np.ndarray:
