@@ -3,12 +3,13 @@
 Every function may be called twice: versions are named by what they hold, schedules by their model.
 """
 
+import contextlib
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,7 +61,7 @@ class Order:
     description: str = ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def server_faults(what: str) -> Iterator[None]:
     """Turn what the client raises into our errors.
 
@@ -72,7 +73,8 @@ def server_faults(what: str) -> Iterator[None]:
     import urllib3
 
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):  # the client prints what it made; results are ours to print
+            yield
     except kfp_server_api.ApiException as fault:
         message = f"{what}: server answered {fault.status} {fault.reason} {(fault.body or '')[:500]}".rstrip()
         if 400 <= (fault.status or 500) < 500 and fault.status not in (408, 429):
