@@ -35,7 +35,15 @@ fetch_packages() {
 }
 
 serve_packages() {
-    port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    # The same port every time, where it is free: the address is part of what Docker's cache goes by.
+    port=$("$python" -c 'import socket
+for port in (38741, 0):
+    try:
+        taken = socket.create_server(("127.0.0.1", port))
+        print(taken.getsockname()[1])
+        break
+    except OSError:
+        pass')
     "$python" -m http.server --bind 127.0.0.1 --directory "$wheels" "$port" >/dev/null 2>&1 &
     trap "kill $!; rm -rf '$context'" EXIT
 }
