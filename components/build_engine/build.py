@@ -1,5 +1,7 @@
 """The build_engine step: one folder a target, each measured, and the golden images to test it with."""
 
+import importlib.metadata
+import importlib.util
 import json
 import logging
 import os
@@ -10,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from components.build_engine.golden import choose_golden, parity, write_golden
-from components.build_engine.latency import measure_file
-from components.build_engine.openvino_ir import write_ir
 from components.build_engine.settings import BuildEngineSettings
-from components.build_engine.tensorrt_rtx import write_plan
+from components.build_engine.targets import FLOAT_FILE, INT8_FILE, Made, Sources, make, measure_made
 from components.shared.dataset import bring_images, digest_of, read_dataset, read_rows
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput, YanshanError
@@ -22,7 +22,9 @@ from components.shared.progress import progress
 from components.shared.store import Store
 
 logger = logging.getLogger(__name__)
-FLOAT_FILE, INT8_FILE = "model.onnx", "model.int8.qdq.onnx"
+PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "tensorrt-rtx": "tensorrt_rtx"}
+PACKAGES |= {"tensorrt": "tensorrt", "ncnn": "ncnn", "pnnx": "pnnx"}
+"""Distribution and module of each converter."""
 
 
 def build_targets(
@@ -43,57 +45,74 @@ def build_targets(
         MissingCapability: a required target needs a package that is not installed.
     """
     models = {"float": onnx_folder / FLOAT_FILE, "int8": int8_folder / INT8_FILE}
+    sources = Sources(models["float"], models["int8"], int8_folder / "calibration.json", store, settings)
     for path in models.values():
         if not path.is_file():
             raise InvalidInput(f"{path}: no such file, expected what export and calibrate wrote")
     dataset = digest_of(dataset_folder)
     inputs: dict[str, Any] = {name: digest_file(path) for name, path in models.items()}
-    inputs |= {"dataset": dataset, "settings": settings.model_dump(mode="json"), "machine": os.uname().machine}
+    inputs |= {"dataset": dataset, "settings": settings.model_dump(mode="json")}
+    inputs |= {"machine": os.uname().machine, "toolkit": toolkit()}
     remembered = once(
         store,
         "build_engine",
         inputs=inputs,
         outputs={"engines": engines_folder},
-        work=lambda: _build(models, dataset, store, settings, engines_folder),
+        work=lambda: _build(sources, dataset, engines_folder),
     )
     summary = _summary(engines_folder)
     logger.info("build_engine remembered=%s %s", remembered, " ".join(f"{k}={v}" for k, v in summary.items()))
     return summary
 
 
-def _build(
-    models: dict[str, Path], dataset: str, store: Store, settings: BuildEngineSettings, engines_folder: Path
-) -> None:
+def toolkit() -> dict[str, str]:
+    """Versions of the converters that are installed: another one is another engine."""
+    return {
+        package: importlib.metadata.version(package)
+        for package in PACKAGES
+        if importlib.util.find_spec(PACKAGES[package])
+    }
+
+
+def _build(sources: Sources, dataset: str, engines_folder: Path) -> None:
+    settings, store = sources.settings, sources.store
+    if missing := [target for target in settings.required if target not in settings.targets]:
+        raise InvalidInput(f"build_engine settings: required {missing} are not among targets {list(settings.targets)}")
     engines_folder.mkdir(parents=True, exist_ok=True)
     rows = choose_golden(read_rows(store, read_dataset(store, dataset), "train"), settings.golden_images, settings.seed)
     with tempfile.TemporaryDirectory() as folder:
         images = bring_images(store, rows, Path(folder))
-        golden = write_golden(models["float"], images, engines_folder / "golden", settings.threads)
+        golden = write_golden(sources.float_model, images, engines_folder / "golden", settings.threads)
     failures = {}
     for target in progress(settings.targets, "build engines", len(settings.targets)):
         try:
-            build_target(target, models, golden, settings, engines_folder)
+            build_target(target, sources, golden, engines_folder)
         except YanshanError as fault:
             if target in settings.required:
                 raise
             failures[target] = {"error": type(fault).__name__, "reason": str(fault)}
             logger.warning("build_engine target=%s failed: %s", target, fault)
-    if missing := [target for target in settings.required if target not in settings.targets]:
-        raise InvalidInput(f"build_engine settings: required {missing} are not among targets {settings.targets}")
     (engines_folder / "failures.json").write_text(json.dumps(failures, indent=2, sort_keys=True))
 
 
-def build_target(
-    target: str, models: dict[str, Path], golden: dict, settings: BuildEngineSettings, engines_folder: Path
-) -> dict:
-    """Build one target into `engines_folder`/`target`, whole or not at all, and return its target.json."""
+def build_target(target: str, sources: Sources, golden: dict, engines_folder: Path) -> dict:
+    """Build one target into `engines_folder`/`target`, whole or not at all, and return its target.json.
+
+    Raises:
+        InvalidInput: a converter refuses the graph, or the result misses the golden boxes.
+        MissingCapability: the converter or its hardware is not here.
+    """
     started = time.monotonic()
     beside = engines_folder / f".building-{target}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        record = _make(target, models, golden, settings, beside, engines_folder / "golden")
-        _accept(record, settings)
+        made = make(target, sources, beside)
+        record = _describe(target, made, beside)
+        record["latency_ms"] = measure_made(made, sources.settings)
+        images = engines_folder / "golden"
+        record["parity"] = parity(made.detector, golden, images) if made.detector else {}
+        _accept(record, sources.settings)
         (beside / "target.json").write_text(json.dumps(record, indent=2, sort_keys=True))
         beside.replace(engines_folder / target)
     finally:
@@ -102,58 +121,26 @@ def build_target(
     return record
 
 
-def _make(
-    target: str, models: dict[str, Path], golden: dict, settings: BuildEngineSettings, folder: Path, images: Path
-) -> dict:
-    precision = "fp32" if target == "openvino-fp32" else "int8"
-    source = models["float" if precision == "fp32" else "int8"]
-    if target.startswith("openvino-"):
-        name, version = write_ir(source, folder)
-        runtime, min_version, max_version = "openvino", version.split(".")[0] + ".0", ""
-    elif target == "onnx":
-        name, version = _copy_onnx(models, folder)
-        runtime, min_version, max_version = "onnxruntime", "1.17", ""
-    else:
-        name, version = write_plan(source, folder, int(target.rpartition("-sm")[2]))
-        runtime, min_version, max_version = "tensorrt-rtx", version, version
-    record = {
+def _describe(target: str, made: Made, folder: Path) -> dict[str, Any]:
+    files = sorted(folder.iterdir())
+    return {
         "target": target,
-        "runtime": runtime,
-        "runtime_version": version,
-        "min_version": min_version,
-        "max_version": max_version,
-        "precision": precision,
-        "file": name,
-        "source_sha256": digest_file(source),
-        "sha256": digest_file(folder / name),
-        "size_bytes": _weight(folder, name),
-        "files": [
-            {"path": path.name, "sha256": digest_file(path), "size": path.stat().st_size}
-            for path in sorted(folder.iterdir())
-        ],
+        "runtime": made.runtime,
+        "runtime_version": made.version,
+        "min_version": made.min_version,
+        "max_version": made.max_version,
+        "precision": made.precision,
+        "file": made.file,
+        "source_sha256": digest_file(made.source),
+        "sha256": digest_file(folder / made.file),
+        "size_bytes": _weight(folder, made.file),
+        "files": [{"path": path.name, "sha256": digest_file(path), "size": path.stat().st_size} for path in files],
     }
-    return record | _measured(runtime, folder / name, golden, settings, images)
 
 
 def _weight(folder: Path, name: str) -> int:
     """Bytes that a device loads: the file, and the weights that lie beside it."""
-    return sum(path.stat().st_size for path in folder.glob(f"{Path(name).stem}.*") if path.suffix != ".json")
-
-
-def _measured(runtime: str, model: Path, golden: dict, settings: BuildEngineSettings, images: Path) -> dict:
-    if runtime == "tensorrt-rtx":
-        unmeasured = "not measured: built ahead of time, no GPU of this kind here"
-        return {"latency_ms": {"p50": 0.0, "p95": 0.0, "how": unmeasured}, "parity": {}}
-    latency = measure_file(model, runtime, settings.threads, settings.warm_up_runs, settings.timed_runs)
-    return {"latency_ms": latency, "parity": parity(model, golden, images, settings.threads)}
-
-
-def _copy_onnx(models: dict[str, Path], folder: Path) -> tuple[str, str]:
-    import onnxruntime
-
-    shutil.copyfile(models["float"], folder / FLOAT_FILE)
-    shutil.copyfile(models["int8"], folder / INT8_FILE)
-    return INT8_FILE, onnxruntime.__version__
+    return sum(path.stat().st_size for path in folder.glob(f"{Path(name).stem}.*"))
 
 
 def _accept(record: dict, settings: BuildEngineSettings) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from components.shared.detection import Detections, load_detector
+from components.shared.detection import Detections, Detector, load_detector
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput
 
@@ -53,15 +53,16 @@ def write_golden(model: Path, images: Sequence[Path], folder: Path, threads: int
     return golden
 
 
-def parity(model: Path, golden: dict, folder: Path, threads: int) -> dict[str, float]:
+def parity(detector: Detector, golden: dict, folder: Path) -> dict[str, float]:
     """How a target's boxes answer the golden ones.
 
     Returns:
         `boxes` expected, the share `found` (same class, overlap of at least 0.5; 1.0 when none is expected), the share
         of `extra` boxes, `mean_overlap` and `max_score_change` over those found.
     """
-    detector = load_detector(model, threads)
-    overlaps, changes, expected, got = [], [], 0, 0
+    overlaps: list[float] = []
+    changes: list[float] = []
+    expected = got = 0
     for entry in golden["images"]:
         found = detector.detect([read_pixels(folder / entry["file"])], golden["min_score"], every_class=False)[0]
         expected, got = expected + len(entry["detections"]), got + len(found.scores)

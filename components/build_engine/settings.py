@@ -10,10 +10,14 @@ Target = Literal[
     "openvino-int8",
     "openvino-fp32",
     "onnx",
+    "tensorrt-int8",
     "tensorrt-rtx-sm75",
     "tensorrt-rtx-sm86",
     "tensorrt-rtx-sm89",
     "tensorrt-rtx-sm120",
+    "ncnn",
+    "litert",
+    "coreml",
 ]
 
 
@@ -24,6 +28,8 @@ class BuildEngineSettings(Settings):
     """What is built, one folder each; one that fails is recorded with its reason and fails no other."""
     required: tuple[Target, ...] = ("openvino-int8", "onnx")
     """Targets without which there is nothing to ship: one that fails ends the step."""
+    tensorrt_remainder: Literal["fp16", "fp32"] = "fp16"
+    """What TensorRT runs where the graph is not INT8; the decoding of boxes stays FP32."""
     golden_images: PositiveInt = Field(default=8, le=64)
     """Training images that travel with the engines for the device's self-test."""
     min_golden_found: float = Field(default=0.0, ge=0, le=1)

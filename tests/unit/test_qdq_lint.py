@@ -11,6 +11,7 @@ from components.calibrate.graph import float_nodes
 from components.calibrate.lint import count_int8_convolutions, lint_qdq
 from components.calibrate.quantize import quantize_detector
 from components.calibrate.settings import CalibrateSettings
+from components.shared.errors import InvalidInput
 from tests.disc_detector import write_detector, write_pictures
 
 
@@ -139,3 +140,24 @@ def test_an_expectation_over_distances_belongs_to_the_decoding(tmp_path: Path) -
         "softmax": "decode",
         "expectation": "distribution of distances",
     }
+
+
+@pytest.mark.parametrize("spoil", [quantized_bias, asymmetric, unsigned, sixteen_bits, fused_operator])
+def test_nvidias_parser_rejects_what_the_lint_names(good: bytes, spoil, tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    from components.build_engine.tensorrt import build_plan
+
+    model = onnx.load_from_string(good)
+    spoil(model)
+    assert lint_qdq(model)
+    onnx.save(model, tmp_path / "bad.onnx")
+    with pytest.raises(InvalidInput, match="parser refuses it"):
+        build_plan(trt, tmp_path / "bad.onnx", rtx=True, compute_capability=89)
+
+
+def test_nvidias_parser_takes_what_we_write(good: bytes, tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    from components.build_engine.tensorrt import build_plan
+
+    (tmp_path / "good.onnx").write_bytes(good)
+    assert build_plan(trt, tmp_path / "good.onnx", rtx=True, compute_capability=89).data
