@@ -45,7 +45,7 @@ def asymmetric(model: onnx.ModelProto) -> None:
 
 
 def unsigned(model: onnx.ModelProto) -> None:
-    replace(model, "images_zero_point", np.array(0, np.uint8))
+    replace(model, "images_zero_point", np.array(128, np.uint8))
 
 
 def sixteen_bits(model: onnx.ModelProto) -> None:
