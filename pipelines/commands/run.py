@@ -58,11 +58,15 @@ def show(recipe: str, settings: bool, placement: bool) -> None:
     import tempfile
 
     from pipelines.dag import compile_pipeline, describe, read_ir
+    from pipelines.placement import PLACEMENTS, describe_placement
     from pipelines.recipes import find_recipe
 
     chosen = find_recipe(recipe)
     if settings:
         click.echo(json.dumps(chosen.as_parameters(), indent=2))
+        return
+    if placement:
+        click.echo(describe_placement(PLACEMENTS[recipe]()), nl=False)
         return
     with tempfile.TemporaryDirectory() as folder:
         compile_pipeline(chosen, Path(folder) / "pipeline.yaml")
@@ -76,11 +80,11 @@ def show(recipe: str, settings: bool, placement: bool) -> None:
     "--set", "changes", multiple=True, metavar="STEP.FIELD=VALUE", help="Change one setting; may be repeated."
 )
 def compile_(recipe: str, output: str, changes: tuple[str, ...]) -> None:
-    """Write the DAG with the settings of RECIPE as Kubeflow IR YAML."""
-    from pipelines.dag import compile_pipeline
+    """Write the DAG with the settings and the placement of RECIPE as Kubeflow IR YAML."""
+    from pipelines.commands.cluster import compile_placed
     from pipelines.recipes import find_recipe
 
-    compile_pipeline(find_recipe(recipe, read_changes(changes)), Path(output))
+    compile_placed(recipe, find_recipe(recipe, read_changes(changes)), Path(output))
     click.echo(output)
 
 
