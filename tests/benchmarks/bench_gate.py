@@ -25,7 +25,7 @@ from components.judge.settings import JudgeSettings
 CLASSES = ("bolt", "nut", "washer", "gear")
 IMAGES, BOXES, GROUP = 960, 3400, 4
 LEVELS = np.array([0.5, 0.75])
-REDRAWS = 200
+REDRAWS = 128
 NOISE, SKILL = 0.5, 1.4
 DISCORDANT = 0.1
 """Share of boxes that one of two equally good models finds and the other does not, as this world comes out."""
@@ -154,16 +154,17 @@ def main() -> None:
     asked.add_argument("--series", type=int, default=200)
     asked.add_argument("--nights", type=int, default=30)
     asked.add_argument("--tries", type=int, default=200)
+    asked.add_argument("--workers", type=int, default=os.cpu_count())
     options = asked.parse_args()
     started = time.perf_counter()
     settings = rules()
     print(f"gate: {IMAGES} images, {BOXES} boxes, margins: recall {settings.recall_margin}, mAP {settings.map_margin}")
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        tell_luck(pool, options.series, options.nights)
+    with ProcessPoolExecutor(options.workers) as pool:
         for points in (0.02, 0.04):
             tell_gain(pool, options.tries, points)
         for points in (0.0, 0.05, 0.10, 0.20):
             tell_fault(pool, options.tries, points)
+        tell_luck(pool, options.series, options.nights)
     print(f"took {time.perf_counter() - started:.0f} s")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.evaluate.coco import coco_dataset, coco_results, coco_summary
+from components.evaluate.coco import coco_dataset, coco_results, coco_summary, own_summary
 from components.evaluate.matching import ANY_AREA, LARGE, MEDIUM, SMALL, match
 from components.evaluate.measures import average_precision, counts, curve, working_thresholds
 from components.evaluate.predictions import Predictions
@@ -64,6 +64,9 @@ def test_numbers_are_those_of_pycocotools(seed: int) -> None:
     summary, per_class = coco_summary(truth, predictions)
     np.testing.assert_allclose(list(summary.values()), stats, rtol=0, atol=1e-9)
     np.testing.assert_allclose(per_class, precision[:, :, :, 0, 2].mean(axis=1).T, rtol=0, atol=1e-9)
+    own, own_per_class = own_summary(truth, predictions)
+    np.testing.assert_allclose(list(own.values()), stats, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(own_per_class, per_class, rtol=0, atol=1e-9)
     for place, area in enumerate([ANY_AREA, SMALL, MEDIUM, LARGE]):
         ours = average_precision(match(truth, predictions, area), truth)
         theirs = precision[:, :, :, place, 2].mean(axis=1).T
