@@ -13,7 +13,7 @@ from components.intake.boxes import CheckedLabels, check_labels
 from components.intake.findings import QUARANTINED, REPAIRED, Code, Finding
 from components.intake.images import Picture, UnfitImage, examine
 from components.intake.known import ORIENTATION, ORIGINAL, Known, KnownImage
-from components.intake.labels import LabeledImage, text
+from components.intake.labels import Box, LabeledImage, text
 from components.intake.memory import Batch
 from components.intake.outcomes import Tally, tally
 from components.intake.settings import IntakeSettings
@@ -34,6 +34,8 @@ class Examined:
     rows: Tally
     findings: tuple[Finding, ...]
     candidate: "Candidate | None"
+    lost: Mapping[str, Box]
+    """Boxes of quarantined rows, in pixels, where they can be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,12 @@ def _examine_one(
     seen = partial(Examined, told.source, tags.get("camera", ""))
     lost = any(finding.row == "" and finding.action == QUARANTINED for finding in told.findings)
     if lost or (told.findings and not told.file and not told.labels):
-        return seen(tally(told, told.findings), told.findings, None)
+        return seen(tally(told, told.findings), told.findings, None, {})
     try:
         picture, original, before = _picture(batch, told, known, settings)
     except UnfitImage as unfit:
         findings = (*told.findings, Finding(told.source, "", unfit.code, QUARANTINED, unfit.message))
-        return seen(tally(told, findings), findings, None)
+        return seen(tally(told, findings), findings, None, {})
     if picture.data:
         store.put_new(object_name(picture.sha256), picture.data)
     checked = check_labels(told, (picture.width_px, picture.height_px), picture.orientation, class_ids, settings)
@@ -105,7 +107,7 @@ def _examine_one(
     findings = (*told.findings, *repairs, *checked.findings)
     if original != picture.sha256:
         tags |= {ORIGINAL: original, ORIENTATION: str(picture.orientation)}
-    return seen(tally(told, findings), findings, _candidate(picture, checked, findings, tags, before))
+    return seen(tally(told, findings), findings, _candidate(picture, checked, findings, tags, before), checked.lost)
 
 
 def _picture(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.intake.findings import QUARANTINED, REPAIRED, Code, Finding
-from components.intake.labels import Label, LabeledImage
+from components.intake.labels import Box, Label, LabeledImage
 from components.intake.settings import IntakeSettings
 
 ROUNDING_PX = 0.5
@@ -21,6 +21,8 @@ class CheckedLabels:
     boxes: np.ndarray
     class_ids: list[int]
     findings: tuple[Finding, ...]
+    lost: dict[str, Box]
+    """Boxes of quarantined rows, in pixels, where they can be drawn."""
 
 
 def check_labels(
@@ -41,6 +43,7 @@ def check_labels(
     """
     findings: list[Finding] = []
     kept: list[tuple[np.ndarray, int]] = []
+    lost: dict[str, Box] = {}
     for label in told.labels:
         name = settings.class_aliases.get(label.class_name, label.class_name)
         if name not in class_ids:
@@ -54,10 +57,13 @@ def check_labels(
             found.append((Code.BOX_DUP, REPAIRED, "the same box of the same class again: dropped"))
             box = None
         findings += [Finding(told.source, label.row, *outcome) for outcome in found]
+        if any(action == QUARANTINED for _, action, _ in found) and all(map(math.isfinite, label.box)):
+            x0, y0, x1, y1 = _in_pixels(told, label.box, size_px).tolist()
+            lost[label.row] = (x0, y0, x1, y1)
         if box is not None:
             kept.append((box, class_ids[name]))
     boxes = np.array([box for box, _ in kept], np.float32).reshape(-1, 4)
-    return CheckedLabels(boxes, [class_id for _, class_id in kept], tuple(findings))
+    return CheckedLabels(boxes, [class_id for _, class_id in kept], tuple(findings), lost)
 
 
 def _check_box(

@@ -89,7 +89,8 @@ def _voc(folder: Path, version: DatasetVersion, rows: list[dict[str, Any]]) -> N
     for row in rows:
         objects = "".join(
             f"  <object>\n    <name>{escape(version.class_names[class_id])}</name>\n"
-            f"    <bndbox><xmin>{x0 + 1:.3f}</xmin><ymin>{y0 + 1:.3f}</ymin><xmax>{x1:.3f}</xmax><ymax>{y1:.3f}</ymax></bndbox>\n  </object>\n"
+            f"    <bndbox><xmin>{x0 + 1:.3f}</xmin><ymin>{y0 + 1:.3f}</ymin>"
+            f"<xmax>{x1:.3f}</xmax><ymax>{y1:.3f}</ymax></bndbox>\n  </object>\n"
             for (x0, y0, x1, y1), class_id in zip(row["boxes"], row["class_ids"], strict=True)
         )
         size = f"<width>{row['width_px']}</width><height>{row['height_px']}</height><depth>3</depth>"

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from components.intake.known import Known
 from components.intake.labels import Parsed
 from components.intake.memory import Batch, identify, recall, remember
 from components.intake.outcomes import Outcomes, shortfalls
-from components.intake.report import write_report
+from components.intake.report import Exhibit, write_report
 from components.intake.rows import Row, rows_table
 from components.intake.settings import IntakeSettings
 from components.intake.sources import find_exports
@@ -38,7 +38,24 @@ class Taken:
 
     rows: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
     new_images: int = 0
+
+    def add(self, rows: Mapping[str, int], findings: Sequence[Finding], exhibits: Sequence[Exhibit]) -> None:
+        """One batch more."""
+        self.rows.update(rows)
+        self.findings += findings
+        self.exhibits += exhibits
+
+
+@dataclass
+class Settled:
+    """One new batch after every verdict."""
+
+    batch: Batch
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    rows: list[Row] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
 
 
 def take_in(
@@ -70,12 +87,15 @@ def take_in(
     else:
         known = Known(store, head)
         class_names, opened = _open(batches, registry(head.class_names if head else (), settings), settings)
-        rows, records = _rows(opened, known, store, class_names, settings, taken)
-        if reasons := [reason for batch, outcomes, _ in records for reason in _refusal(batch, outcomes, settings)]:
-            _write(dataset_folder, report_path, store, None, taken)
+        settled = _settle_all(opened, known, store, class_names, settings)
+        for one in settled:
+            taken.add(one.outcomes.rows, one.outcomes.findings, one.exhibits)
+        if reasons := [reason for one in settled for reason in _refusal(one, settings)]:
+            _write(dataset_folder, report_path, store, None, taken, reasons)
             raise InvalidInput("batch refused, nothing entered: " + "; ".join(reasons))
-        version = _commit(store, head, known, class_names, rows, records, settings)
-    summary = _write(dataset_folder, report_path, store, version, taken)
+        taken.new_images = sum(row.candidate.known is None for one in settled for row in one.rows)
+        version = _commit(store, head, known, class_names, settled, settings)
+    summary = _write(dataset_folder, report_path, store, version, taken, [])
     logger.info("intake %s", " ".join(f"{key}={value}" for key, value in summary.items()))
     return summary
 
@@ -86,13 +106,11 @@ def _recall_known(
     """Batches not seen before; what became of the others is told again."""
     new: dict[str, Batch] = {}
     for batch in batches:
-        remembered = recall(store, settings.dataset_name, batch, head)
-        if remembered is None:
+        recalled = recall(store, settings.dataset_name, batch, head)
+        if recalled is None:
             new.setdefault(batch.key, batch)
-            continue
-        record, findings = remembered
-        taken.rows.update(record["rows"])
-        taken.findings += findings
+        else:
+            taken.add(recalled.rows, recalled.findings, recalled.exhibits)
     return list(new.values())
 
 
@@ -107,11 +125,14 @@ def _open(
     return class_names, opened
 
 
-def _rows(
-    opened: list[tuple[Batch, Parsed]], known: Known, store: Store, class_names: tuple[str, ...],
-    settings: IntakeSettings, taken: Taken,
-) -> tuple[list[Row], list[tuple[Batch, Outcomes, int]]]:  # fmt: skip
-    """New rows of all batches, and for each batch what became of its rows and how many it added."""
+def _settle_all(
+    opened: list[tuple[Batch, Parsed]],
+    known: Known,
+    store: Store,
+    class_names: tuple[str, ...],
+    settings: IntakeSettings,
+) -> list[Settled]:
+    """Examine the images of all batches, decide about them together, and settle each batch."""
     class_ids = {name: index for index, name in enumerate(class_names)}
     examined = []
     for batch, parsed in opened:
@@ -120,51 +141,53 @@ def _rows(
         if not any(one.rows for one in examined[-1]):
             raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
     verdicts = admit([one for images in examined for one in images], known, store, settings)
-    rows: list[Row] = []
-    records = []
-    for (batch, _), images in zip(opened, examined, strict=True):
-        outcomes, before = Outcomes(), len(rows)
-        for one, verdict in zip(images, verdicts, strict=False):
-            _settle(one, verdict, batch, outcomes, rows)
-        taken.rows.update(outcomes.rows)
-        taken.findings += outcomes.findings
-        records.append((batch, outcomes, len(rows) - before))
-    taken.new_images = sum(row.candidate.known is None for row in rows)
-    return rows, records
+    settled = [Settled(batch) for batch, _ in opened]
+    for batch_settled, images in zip(settled, examined, strict=True):
+        for one in images:
+            _settle(one, next(verdicts), batch_settled)
+    return settled
 
 
-def _settle(one: Examined, verdict: Admitted | None, batch: Batch, outcomes: Outcomes, rows: list[Row]) -> None:
+def _settle(one: Examined, verdict: Admitted | None, into: Settled) -> None:
     """Count one image, and let it in where the verdict says so."""
     if one.candidate is None or verdict is None:
-        outcomes.add(one.rows, one.camera, one.findings)
+        into.outcomes.add(one.rows, one.camera, one.findings)
         return
-    outcomes.add(one.rows, one.camera, (*one.findings, *verdict.findings), verdict.quarantined)
+    findings = (*one.findings, *verdict.findings)
+    into.outcomes.add(one.rows, one.camera, findings, verdict.quarantined)
+    lost = (finding for finding in findings if finding.action == QUARANTINED)
+    into.exhibits += [Exhibit(told, one.candidate.image_sha256, one.lost.get(told.row, ())) for told in lost]
     if verdict.enters:
         flags = sorted({*one.candidate.flags, *(str(finding.code) for finding in verdict.findings)})
-        rows.append(Row(one.candidate, flags, verdict.group, verdict.split, one.source, batch.export.name))
+        name = into.batch.export.name
+        into.rows.append(Row(one.candidate, flags, verdict.group, verdict.split, one.source, name))
 
 
-def _refusal(batch: Batch, outcomes: Outcomes, settings: IntakeSettings) -> list[str]:
-    reasons = shortfalls(outcomes, settings)
-    codes = Counter(finding.code for finding in outcomes.findings if finding.action == QUARANTINED)
+def _refusal(one: Settled, settings: IntakeSettings) -> list[str]:
+    codes = Counter(finding.code for finding in one.outcomes.findings if finding.action == QUARANTINED)
     told = ", ".join(f"{code} {count}" for code, count in codes.most_common(5))
-    return [f"{batch.export.where}: {reason} ({told})" for reason in reasons]
+    return [f"{one.batch.export.where}: {reason} ({told})" for reason in shortfalls(one.outcomes, settings)]
 
 
 def _commit(
-    store: Store, head: DatasetVersion | None, known: Known, class_names: tuple[str, ...], rows: list[Row],
-    records: list[tuple[Batch, Outcomes, int]], settings: IntakeSettings,
-) -> DatasetVersion:  # fmt: skip
-    for batch, outcomes, added in records:
-        remember(store, settings.dataset_name, batch, dict(outcomes.rows), added, outcomes.findings)
+    store: Store,
+    head: DatasetVersion | None,
+    known: Known,
+    class_names: tuple[str, ...],
+    settled: list[Settled],
+    settings: IntakeSettings,
+) -> DatasetVersion:
+    for one in settled:
+        remember(store, settings.dataset_name, one.batch, one.outcomes, len(one.rows), one.exhibits)
+    rows = [row for one in settled for row in one.rows]
     new_rows = rows_table(rows, settings.origin, datetime.now(UTC).isoformat(timespec="seconds"))
-    keys = [batch.key for batch, _, added in records if added]
+    keys = [one.batch.key for one in settled if one.rows]
     place = (store, head, settings.dataset_name, class_names)
     return commit(*place, new_rows, known.with_rows(new_rows), keys, settings.bump_test_set)
 
 
 def _write(
-    folder: Path, report_path: Path, store: Store, version: DatasetVersion | None, taken: Taken
+    folder: Path, report_path: Path, store: Store, version: DatasetVersion | None, taken: Taken, reasons: list[str]
 ) -> dict[str, str | int]:
     """Write dataset.json (only when a version stands), findings.parquet and the report into an emptied folder."""
     if folder.is_dir():
@@ -174,7 +197,7 @@ def _write(
     summary: dict[str, Any] = {action: taken.rows[action] for action in (ACCEPTED, REPAIRED, QUARANTINED)}
     summary["new_images"] = taken.new_images
     report_path.parent.mkdir(parents=True, exist_ok=True)
-    write_report(report_path, store, version, summary, taken.findings)
+    write_report(report_path, store, version, summary, taken.findings, taken.exhibits, reasons)
     if version is None:
         return summary
     dataset = {

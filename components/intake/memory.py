@@ -1,10 +1,12 @@
 """Batches seen before: what became of them is remembered by their content, so a night pays for what is new."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from components.intake.findings import Finding, findings_bytes, read_findings
+from components.intake.outcomes import Outcomes
+from components.intake.report import Exhibit, chosen
 from components.intake.settings import IntakeSettings
 from components.intake.sources import Export, content_digest
 from components.shared.dataset import DatasetVersion
@@ -38,17 +40,27 @@ def identify(export: Export, settings: IntakeSettings) -> Batch:
     return Batch(export, prints, digest_json([content_digest(prints), reading]))
 
 
-def remember(store: Store, name: str, batch: Batch, rows: dict[str, int], added: int, findings: list[Finding]) -> None:
+def remember(
+    store: Store, name: str, batch: Batch, outcomes: Outcomes, added: int, exhibits: Sequence[Exhibit]
+) -> None:
     """Write down what became of a batch; the record comes last and makes it count."""
-    store.put(f"batches/{name}/{batch.key}/findings.parquet", findings_bytes(findings))
-    record = {"batch": batch.export.name, "rows": rows, "added": added}
+    store.put(f"batches/{name}/{batch.key}/findings.parquet", findings_bytes(outcomes.findings))
+    shown = [asdict(one) for one in chosen(exhibits)]
+    record = {"batch": batch.export.name, "rows": dict(outcomes.rows), "added": added, "exhibits": shown}
     store.put(f"batches/{name}/{batch.key}/record.json", json.dumps(record, sort_keys=True).encode())
 
 
-def recall(
-    store: Store, name: str, batch: Batch, head: DatasetVersion | None
-) -> tuple[dict[str, Any], list[Finding]] | None:
-    """Record and findings of a batch that is in the data set already.
+@dataclass(frozen=True)
+class Recalled:
+    """What became of a batch when it was taken in."""
+
+    rows: dict[str, int]
+    findings: list[Finding]
+    exhibits: list[Exhibit]
+
+
+def recall(store: Store, name: str, batch: Batch, head: DatasetVersion | None) -> Recalled | None:
+    """What is remembered of a batch that is in the data set already.
 
     A record alone is no proof: intake may have been killed before the version that holds the batch counted.
     """
@@ -58,4 +70,7 @@ def recall(
     record = json.loads(store.get(f"{folder}/record.json"))
     if record["added"] and batch.key not in head.batches:
         return None
-    return record, read_findings(store.get(f"{folder}/findings.parquet"))
+    exhibits = [
+        Exhibit(Finding(**one["finding"]), one["image_sha256"], tuple(one["box"])) for one in record["exhibits"]
+    ]
+    return Recalled(record["rows"], read_findings(store.get(f"{folder}/findings.parquet")), exhibits)

@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -94,6 +95,8 @@ def counts(rows: pa.Table, class_names: tuple[str, ...], frozen: int) -> dict[st
     """How many images, boxes and groups a version has, by split and class."""
     splits = Counter(rows["split"].to_pylist())
     classes = Counter(pc.list_flatten(rows["class_ids"]).to_pylist())
+    tags = rows["tags"].combine_chunks()
+    cameras, days = (Counter(pc.map_lookup(tags, key, "first").to_pylist()) for key in ("camera", "captured_at"))
     return {
         "images": rows.num_rows,
         "boxes": sum(classes.values()),
@@ -101,7 +104,33 @@ def counts(rows: pa.Table, class_names: tuple[str, ...], frozen: int) -> dict[st
         **{split: splits[split] for split in SPLITS},
         "frozen_test": frozen,
         "by_class": {class_name: classes[class_id] for class_id, class_name in enumerate(class_names)},
+        "by_size": _by_size(rows),
+        "by_boxes": _by_boxes(rows),
+        "by_camera": {camera: count for camera, count in sorted(cameras.items(), key=str) if camera},
+        "by_day": _by_day(days),
     }
+
+
+def _by_size(rows: pa.Table) -> dict[str, int]:
+    """Boxes by the square root of their area, in octaves of pixels."""
+    boxes = pc.list_flatten(pc.list_flatten(rows["boxes"])).to_numpy().reshape(-1, 4)
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1, dtype=np.float64))
+    octaves = Counter(np.floor(np.log2(np.maximum(sides, 1.0))).astype(int).tolist())
+    return {f"{2**octave} to {2 ** (octave + 1)}": octaves[octave] for octave in sorted(octaves)}
+
+
+def _by_boxes(rows: pa.Table) -> dict[str, int]:
+    """Images by how many boxes they hold; 20 and more together."""
+    numbers = Counter(min(20, length) for length in pc.list_value_length(rows["class_ids"]).to_pylist())
+    return {"20 and more" if number == 20 else str(number): numbers[number] for number in sorted(numbers)}
+
+
+def _by_day(captured: Counter[str | None]) -> dict[str, int]:
+    days: Counter[str] = Counter()
+    for moment, count in captured.items():
+        if moment:
+            days[moment[:10]] += count
+    return dict(sorted(days.items()))
 
 
 def _advance(store: Store, name: str, digest: str) -> None:
