@@ -49,6 +49,8 @@ def demo() -> Recipe:
     full = production()
     return full.changed(
         intake=full.intake.changed(val_share=0.12, test_share=0.3, bump_test_set=True),
+        # Night 2 shall learn the night from its images, not night 1 from darkened day images.
+        augment=full.augment.changed(photometry_share=0.0, paste_share=0.0, crop_share=0.0),
         train=full.train.changed(
             architecture="yolov8n",  # learns best from scratch on small data
             image_size_px=192,

@@ -1,6 +1,7 @@
 """The augmentation report: class balance before and after, and a contact sheet with boxes."""
 
 import html
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.augment.balance import class_balance
+from components.augment.balance import class_balance, made_here
 from components.augment.settings import AugmentSettings
 from components.shared.dataset import DatasetVersion, read_images
 from components.shared.report import PALETTE, figure, page, picture, start_figure
@@ -25,11 +26,13 @@ def write_report(path: Path, rows: pa.Table, version: DatasetVersion, store: Sto
     )
     sheet = _sheet(train, version, store, settings.pictured_images)
     body = (
-        f"<h1>Augmentation</h1><p>Data set <code>{version.digest[:12]}</code>: {len(train)} train images, counted as "
+        f"<h1>Augmentation</h1><p>Data set <code>{version.digest[:12]}</code>: {len(train)} train images "
+        f"({sum(made_here(flags) for flags in train['flags'].to_pylist())} of them made here), counted as "
         f"{pc.sum(train['repeat']).as_py()} an epoch; {len(rows) - len(train)} val images as they are.</p>"
         f"<h2>Class balance</h2><div class='figures'>{_bars(balance)}<div class='scroll'><table><tr><th>class</th>"
         f"<th class='num'>boxes labelled</th><th class='num'>boxes an epoch</th></tr>{lines}</table></div></div>"
         f"<h2>Images that count most</h2><div class='gallery'>{sheet}</div>"
+        f"<h2>Before and after</h2><div class='gallery'>{_pairs(train, store, settings.pictured_images)}</div>"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page("Augmentation", body))
@@ -48,19 +51,38 @@ def _bars(balance: dict[str, list[int]]) -> str:
 
 
 def _sheet(train: pa.Table, version: DatasetVersion, store: Store, count: int) -> str:
-    order = sorted(range(len(train)), key=lambda place: -train["repeat"][place].as_py())[:count]
-    chosen = train.take(order)
+    """The labelled images that count most."""
+    rows = [row for row in train.to_pylist() if not made_here(row["flags"])]
+    rows = sorted(rows, key=lambda row: -row["repeat"])[:count]
+    return "".join(
+        picture(drawn, f"{row['repeat']}x {', '.join(sorted({version.class_names[one] for one in row['class_ids']}))}")
+        for row, drawn in zip(rows, _drawn(rows, store), strict=True)
+    )
+
+
+def _pairs(train: pa.Table, store: Store, count: int) -> str:
+    """Images before and after, a few of every kind."""
+    rows = train.to_pylist()
+    before = {row["source"]: row for row in rows if not made_here(row["flags"])}
+    by_kind: dict[str, list[dict]] = {}
+    for row in rows:
+        if made_here(row["flags"]):
+            by_kind.setdefault(row["source"].rpartition("+")[2], []).append(row)
+    each = max(1, count // max(len(by_kind), 1))
+    after = [row for kind in sorted(by_kind) for row in by_kind[kind][:each]]
+    sources = [before[row["source"].rpartition("+")[0]] for row in after]
     pictures = []
-    for row, data in zip(chosen.to_pylist(), read_images(store, chosen["image_sha256"].to_pylist()), strict=True):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if image is not None:
-            drawn = draw_boxes(image, row["boxes"], row["class_ids"])
-            pictures.append(picture(drawn, f"{row['repeat']}x {', '.join(_names(row, version))}"))
+    for row, first, second in zip(after, _drawn(sources, store), _drawn(after, store), strict=True):
+        high = min(first.shape[0], second.shape[0])
+        pair = [cv2.resize(image, (round(image.shape[1] * high / image.shape[0]), high)) for image in (first, second)]
+        pictures.append(picture(np.hstack(pair), row["source"].rpartition("+")[2]))
     return "".join(pictures)
 
 
-def _names(row: dict, version: DatasetVersion) -> list[str]:
-    return sorted({version.class_names[one] for one in row["class_ids"]})
+def _drawn(rows: list[dict], store: Store) -> Iterator[np.ndarray]:
+    for row, data in zip(rows, read_images(store, [row["image_sha256"] for row in rows]), strict=True):
+        image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+        yield draw_boxes(image, row["boxes"], row["class_ids"])
 
 
 def draw_boxes(image: np.ndarray, boxes: list, class_ids: list[int], side_px: int = 320) -> np.ndarray:

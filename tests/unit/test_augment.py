@@ -24,7 +24,8 @@ def changed(rows: pa.Table, place: int, **fields: object) -> pa.Table:
 def prepared(tmp_path: Path, rows: pa.Table, store: FolderStore, **settings: object) -> tuple[dict, pa.Table, str]:
     folder = write_version(tmp_path / "dataset", store, rows.drop_columns("repeat"))
     report = tmp_path / "report.html"
-    counts = augment(folder, store, AugmentSettings(**settings), tmp_path / "training_set", report)
+    alone = {"photometry_share": 0.0, "paste_share": 0.0, "crop_share": 0.0}
+    counts = augment(folder, store, AugmentSettings(**(alone | settings)), tmp_path / "training_set", report)
     return counts, pq.read_table(tmp_path / "training_set" / "rows.parquet"), report.read_text()
 
 
@@ -67,7 +68,7 @@ def test_images_of_a_rare_class_count_more_often_and_val_once(tmp_path: Path, st
 
 
 def test_repeats_follow_the_published_factor_on_average() -> None:
-    images = [[0]] * 980 + [[1]] * 20
+    images = [{"class_ids": [int(place >= 980)], "origin": "human", "flags": []} for place in range(1000)]
     times = repeats(images, 2, AugmentSettings(rare_class_share=0.1, most_repeats=10), "ab" * 32)
     assert set(times[:980]) == {1}
     assert sum(times[980:]) / 20 == pytest.approx((0.1 / 0.02) ** 0.5, abs=0.35)
