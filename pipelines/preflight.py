@@ -55,6 +55,7 @@ def look_here(recipe: Recipe, inbox_uri: str, store_uri: str, tracking_uri: str,
     yield look("disk", lambda: free_disk(workspace))
     yield look("inbox", lambda: inbox(inbox_uri))
     yield look("store", lambda: store(store_uri))
+    yield look("test set", lambda: test_set(recipe, store_uri))
     yield look("registry", lambda: registry(tracking_uri))
     servers = [os.environ.get("AWS_ENDPOINT_URL_S3", "") if store_uri.startswith("s3:") else "", tracking_uri]
     for server in servers:
@@ -125,6 +126,21 @@ def store(uri: str) -> str:
     if opened.put_new("preflight/probe", b"other") or opened.get("preflight/probe") != b"probe":
         raise ServiceFault(f"{uri}: overwrote an object that was to be written once")
     return f"{opened.uri} takes and gives"
+
+
+def test_set(recipe: Recipe, store_uri: str) -> str:
+    """What the gate can decide with the test set there is.
+
+    Raises:
+        Unknown: no data set yet.
+    """
+    from pipelines.resolution import what_the_gate_can_decide
+
+    if not store_uri:
+        raise Unknown("no store given")
+    if told := what_the_gate_can_decide(recipe, store_uri):
+        return told
+    raise Unknown("no data set in the store yet: intake makes the test set")
 
 
 def registry(tracking_uri: str) -> str:
