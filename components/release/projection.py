@@ -18,17 +18,20 @@ STATE = "promotion.state"
 HEAD = "yanshan.ledger_head"
 
 
-def project(client: "MlflowClient", store: Store, model_name: str) -> Standing:
+def project(client: "MlflowClient", store: Store, model_name: str, decided: bool = True) -> Standing:
     """Bring aliases and tags in line with the ledger; run twice, it changes nothing.
 
     Whoever writes an alias looks at the ledger again afterwards, so the last of several writers leaves the truth.
+
+    Args:
+        decided: Also alias `champion` and the mark of the ledger, which a release may not touch.
 
     Raises:
         Refused: the ledger is shorter than the registry remembers, or another one.
     """
     seen = standing(store, model_name)
     while True:
-        _write(client, store, model_name, seen)
+        _write(client, store, model_name, seen, decided)
         now = standing(store, model_name)
         if now.head == seen.head and now.states == seen.states:
             return now
@@ -60,16 +63,19 @@ def head_mark(seen: Standing) -> str:
     return f"{seen.head.seq}:{seen.head.digest}" if seen.head else "0:"
 
 
-def _write(client: "MlflowClient", store: Store, model_name: str, seen: Standing) -> None:
+def _write(client: "MlflowClient", store: Store, model_name: str, seen: Standing, decided: bool) -> None:
     model = client.get_registered_model(model_name)
     check_mark(store, model)
     registered = {int(one.version): one for one in client.search_model_versions(f"name = '{model_name}'")}
-    for alias, version in (("champion", seen.champion), ("challenger", seen.challenger)):
+    aliases = {"challenger": seen.challenger} | ({"champion": seen.champion} if decided else {})
+    for alias, version in aliases.items():
+        if not version and not decided:
+            continue  # MLflow lets only those who may decide take an alias away
         _set_alias(client, model, alias, version if version in registered else 0)
     for version, state in seen.states.items():
         if version in registered and registered[version].tags.get(STATE) != state:
             client.set_model_version_tag(model_name, str(version), STATE, str(state))
-    if model.tags.get(HEAD) != head_mark(seen):
+    if decided and seen.head and model.tags.get(HEAD) != head_mark(seen):
         client.set_registered_model_tag(model_name, HEAD, head_mark(seen))
 
 

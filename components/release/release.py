@@ -54,7 +54,7 @@ def release_night(
         done = release_of_night(store, model_name, night.run_key)
         if done is None:
             done = _complete(client, tracking_uri, night, paths, store, settings, key)
-        project(client, store, model_name)
+        project(client, store, model_name, decided=False)
     return write_record(store, done, tracking_uri, record_folder)
 
 
