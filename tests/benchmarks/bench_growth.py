@@ -114,7 +114,7 @@ def main() -> None:
             seconds, mebibytes = read_apart(Path(folder), version)
         measured.append((count, seconds, mebibytes))
         print(
-            f"{count:>9,} rows, {NIGHTS} segments: read in {seconds:.2f} s, {mebibytes:.0f} MiB, {row_bytes:.0f} B a row"
+            f"{count:>9,} rows in {NIGHTS} parts: read in {seconds:.2f} s, {mebibytes:.0f} MiB, {row_bytes:.0f} B a row"
         )
     (few, s0, m0), (many, s1, m1) = measured
     rate = (s1 - s0) / (many - few)

@@ -14,7 +14,6 @@ from components.shared.digests import digest_file
 from components.shared.releases import bring_release, releases
 from components.shared.store import Store, open_store
 from pipelines.ir_lint import lint
-from pipelines.placement import PLACEMENTS, write_placement
 from tests.containers.conftest import BUCKET, ROOT, S3, docker
 from tests.containers.pods import Cluster, Run
 from tests.hand_export import write_export
@@ -37,11 +36,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(place: Path, tag: str) -> Path:
-    """The smoke recipe's pipeline with the images of this commit, placed."""
+    """The smoke recipe's pipeline with the images of this commit, as `yanshan compile` writes it."""
     path = place / "pipeline.yaml"
     command = [sys.executable, "-m", "pipelines", "compile", "smoke", "-o", str(path)]
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"YANSHAN_IMAGE_TAG": tag})
-    write_placement(path, PLACEMENTS["smoke"]())
     return path
 
 
