@@ -16,6 +16,7 @@ from components.shared.nights import decided_nights, read_decision, record_decis
 from components.shared.store import Store
 
 logger = logging.getLogger(__name__)
+MOST_REASONS = 12
 
 
 def judge_night(
@@ -92,7 +93,9 @@ def _reasons(rulings: list[Ruling], verdict: str, evidence: Evidence) -> list[st
     if verdict == "approved":
         return ["first version: the floors hold" if evidence.first_version else "every rule holds"]
     asked = "fail" if verdict == "refused" else "undecided"
-    return [ruling.sentence for ruling in rulings if ruling.verdict == asked]
+    said = [ruling.sentence for ruling in rulings if ruling.verdict == asked]
+    rest = len(said) - MOST_REASONS
+    return said if rest <= 0 else [*said[:MOST_REASONS], f"and {rest} rules more, see the table."]
 
 
 def _plain(ruling: Ruling) -> dict[str, Any]:

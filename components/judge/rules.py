@@ -33,8 +33,8 @@ def all_rulings(evidence: Evidence, settings: JudgeSettings, night: int) -> list
     Args:
         night: This is comparison number so much on this test set, from 1.
     """
-    rulings = [leaks(evidence), map_floor(evidence, settings), *recall_floors(evidence, settings)]
-    rulings += [*parity(evidence, settings), *budgets(evidence, settings)]
+    rulings = [leaks(evidence), *parity(evidence, settings), map_floor(evidence, settings)]
+    rulings += [*recall_floors(evidence, settings), *budgets(evidence, settings)]
     if evidence.first_version:
         return rulings
     rulings += [*enough_boxes(evidence, settings), *key_recall(evidence, settings), map_not_worse(evidence, settings)]
@@ -118,7 +118,7 @@ def map_better(evidence: Evidence, settings: JudgeSettings, night: int) -> Rulin
     bound = lower_bound(gain, share)
     proven = bool(bound > 0)
     said = f"mAP changed by {_points(value)}; at this night's share of luck ({share:.4f}, comparison {night} on this "
-    said += f"test set) the gain is at least {_points(bound)}: {'better' if proven else 'not proven better'}."
+    said += f"test set) the gain is surely at least {_points(bound)}: {'better' if proven else 'not proven better'}."
     verdict = "pass" if proven else "fail" if settings.require == "better" else "noted"
     return Ruling("map_better", verdict, value, (bound, upper_bound(gain, share)), 0.0, said)
 
