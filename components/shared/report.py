@@ -66,7 +66,13 @@ def page(title: str, body_html: str) -> str:
 def figure(fig: Any) -> str:
     """Inline SVG of a matplotlib Figure; its background is left out so that it fits light and dark pages."""
     stream = io.StringIO()
-    fig.savefig(stream, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    fig.savefig(
+        stream,
+        format="svg",
+        transparent=True,
+        bbox_inches="tight",
+        metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    )
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     return f"<figure>{_with_own_ids(svg)}</figure>"
