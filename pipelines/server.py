@@ -9,7 +9,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -158,8 +158,14 @@ def submit(client: "Client", order: Order, name: str) -> str:
     return str(run.run_id)
 
 
-def follow(client: "Client", run_id: str, tell: Callable[[str], None], every_s: float = 5.0) -> str:
-    """Tell every change of a step's state until the run has ended; its final state.
+def follow(
+    client: "Client",
+    run_id: str,
+    tell: Callable[[str], None],
+    every_s: float = 5.0,
+    logs: Callable[[], Iterable[str]] = tuple,
+) -> str:
+    """Tell every change of a step's state, and what `logs` has new, until the run has ended; its final state.
 
     Raises:
         ServiceFault: the server does not answer for ten polls in a row.
@@ -177,7 +183,7 @@ def follow(client: "Client", run_id: str, tell: Callable[[str], None], every_s: 
                 raise
             time.sleep(every_s)
             continue
-        for line in _changes(run, told):
+        for line in (*logs(), *_changes(run, told)):
             tell(line)
         if run.state in ENDED:
             return str(run.state)

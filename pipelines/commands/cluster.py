@@ -1,5 +1,6 @@
 """yanshan check, submit, schedule: before and on a cluster."""
 
+import functools
 import json
 import os
 import tempfile
@@ -74,15 +75,22 @@ def check(ir: str, as_json: bool, **asked: Any) -> None:
 @server_options
 @click.option("--reason", default="", help="Why this run is started; recorded.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Tell how the steps go until the end.")
+@click.option("--logs", is_flag=True, help="Tell what the steps say, too; needs a kubeconfig.")
+@click.option("--context", default="", help="Context of the kubeconfig.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
-def submit(recipe: str, reason: str, follow: bool, as_json: bool, **asked: Any) -> None:
+def submit(recipe: str, reason: str, follow: bool, logs: bool, context: str, as_json: bool, **asked: Any) -> None:
     """Hand one run with the settings of RECIPE to a KFP server."""
     from pipelines import server
+    from pipelines.cluster_objects import core_api
+    from pipelines.pod_logs import PodLogs
 
+    core = core_api(context) if logs else None
     with _order(recipe, asked, {"reason": reason or "submitted by hand"}) as (client, order, name):
         run_id = server.submit(client, order, name)
         click.echo(f"run {run_id} version {order.version_id}", err=True)
-        state = server.follow(client, run_id, lambda line: click.echo(line, err=True)) if follow else "PENDING"
+        said = PodLogs(core, asked["namespace"], run_id).new_lines if core else tuple
+        tell = functools.partial(click.echo, err=True)
+        state = server.follow(client, run_id, tell, logs=said) if follow else "PENDING"
     if as_json:
         click.echo(json.dumps({"run_id": run_id, "version_id": order.version_id, "state": state}))
     else:

@@ -16,6 +16,10 @@ OPTIONAL = {"tensorrt", "nncf", "ncnn", "litert", "ai_edge_litert", "coremltools
 """Imported where they are installed, and done without where they are not."""
 
 
+ELSEWHERE = {("detection.py", name) for name in ("onnxruntime", "openvino", "onnx")}
+"""Shared code whose other half only some steps use."""
+
+
 def locked(name: str) -> dict[str, str]:
     """Version of every distribution in a lock."""
     text = (ROOT / "images" / name).read_text()
@@ -38,6 +42,20 @@ def imports(path: Path) -> set[str]:
     return names - sys.stdlib_module_names - {"components", "pipelines"} - OPTIONAL
 
 
+def sources(step: Path) -> set[Path]:
+    """The step's files, and those of the shared modules that they reach."""
+    found, waiting = set(), set(step.rglob("*.py"))
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        text = path.read_text()
+        names = re.findall(r"components\.shared\.(\w+)", text) + re.findall(
+            r"from components\.shared import (\w+)", text
+        )
+        waiting |= {ROOT / "components" / "shared" / f"{name}.py" for name in names} - found
+    return {path for path in found if path.exists()}
+
+
 STEPS = sorted(path.parent for path in (ROOT / "components").glob("*/component.py"))
 
 
@@ -47,9 +65,10 @@ def test_an_image_holds_what_its_step_imports(step: Path) -> None:
     distributions = packages_distributions()
     missing = {
         f"{path.name}: {name}"
-        for path in step.rglob("*.py")
+        for path in sources(step)
         for name in imports(path)
-        if not {re.sub(r"[-_.]+", "-", found).lower() for found in distributions.get(name, [name])} & held.keys()
+        if (path.name, name) not in ELSEWHERE
+        and not {re.sub(r"[-_.]+", "-", found).lower() for found in distributions.get(name, [name])} & held.keys()
     }
     assert missing == set()
 

@@ -8,13 +8,17 @@ from zoneinfo import ZoneInfo
 
 import kfp
 import pytest
+from kubernetes.client import CoreV1Api
 
 from components.shared.errors import InvalidInput, Refused, ServiceFault
 from pipelines import server
 from pipelines.dag import compile_pipeline
 from pipelines.placement import PLACEMENTS, write_placement
+from pipelines.pod_logs import PodLogs
 from pipelines.recipes import find_recipe
 from pipelines.server import Order
+from tests.unit.cluster_api import ClusterAPI
+from tests.unit.cluster_api import serving as serving_cluster
 from tests.unit.kfp_contract import ContractServer, misfit, published_routes, serving
 
 NIGHTLY = "0 0 2 * * *"
@@ -127,6 +131,27 @@ def test_following_tells_every_change_once_and_names_the_pod_of_a_failure(
         ["plan-night", "failed:"],
     ]
     assert "store gone (pod night-plan-1)" in told[-1]
+
+
+def test_following_tells_what_the_steps_say_once(client: kfp.Client, contract: ContractServer, order: Order) -> None:
+    run_id = server.submit(client, order, "by hand")
+    cluster = ClusterAPI()
+    labels = {"pipeline/runid": run_id, "app.kubernetes.io/part-of": "yanshan", "yanshan/task": "train-detector"}
+    cluster.put("pods", "night-train", metadata={"labels": labels}, spec={"containers": [{"name": "main"}]})
+    cluster.put("pods", "night-driver", metadata={"labels": {"pipeline/runid": run_id}}, spec={"containers": []})
+    cluster.logs["night-train"] = "2026-01-01T00:00:01Z epoch 1\n"
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        cluster.logs["night-train"] += "2026-01-01T00:00:02Z epoch 2\n"
+        contract.things["run"][run_id]["state"] = "SUCCEEDED"
+
+    contract.things["run"][run_id]["state"] = "RUNNING"
+    with serving_cluster(cluster) as connection:
+        said = PodLogs(CoreV1Api(connection), "yanshan", run_id).new_lines
+        assert server.follow(client, run_id, tell, every_s=0.01, logs=said) == "SUCCEEDED"
+    assert [line.split("| ")[1] for line in told if "train-detector" in line] == ["epoch 1", "epoch 2"]
 
 
 def test_following_outlives_a_server_that_is_away_for_a_moment(
