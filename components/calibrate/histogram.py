@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 BINS = 2048
-SAMPLES = 1 << 15
+SAMPLES = 1 << 13
 """Values of one tensor and image that are counted; the largest value is looked for among all of them."""
 LEVELS = 127
 PERCENTILES = {"percentile-99.99": 99.99, "percentile-99.999": 99.999}

@@ -1,7 +1,7 @@
 """Activation ranges: one forward pass an image, every observed tensor looked at once and forgotten."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,7 @@ def observe(
     turns = 0
     for turn, batch in enumerate(progress(inputs, "observe activations", count)):
         turns += 1
-        values = [batch, *session.run(fetched, {source.input_name: batch})]
-        for name, value in zip([source.input_name, *fetched], values, strict=True):
+        for name, value in _values(session, source.input_name, fetched, batch):
             if value.dtype == np.float32 and value.ndim == 4:
                 seen.setdefault(name, Histogram()).add(value, turn)
     if not turns:
@@ -47,6 +46,14 @@ def observe(
     if broken := sorted(name for name, histogram in seen.items() if not np.isfinite(histogram.largest)):
         raise InvalidInput(f"calibration: activations of {broken[:3]} are not finite; the model itself is broken")
     return seen
+
+
+def _values(session: Any, source: str, fetched: Sequence[str], batch: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each tensor for one input, given up as soon as it was looked at, so that the next input reuses its memory."""
+    yield source, batch
+    values = session.run(fetched, {source: batch})
+    for name in reversed(fetched):
+        yield name, values.pop()
 
 
 def open_session(graph: onnx.ModelProto, fetched: Sequence[str], threads: int) -> Any:

@@ -18,6 +18,8 @@ from components.calibrate.graph import CONVOLUTIONS, Graph
 QUANTIZED = CONVOLUTIONS | {"Add", "MaxPool", "Resize"}
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
 LARGEST = 127
+ZERO = "_zero"
+"""Name of the one zero point that all activations share."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,14 @@ def insert_pairs(model: onnx.ModelProto, placement: Placement, largest: Mapping[
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     graph = Graph(quantized)
-    pairs = {name: _activation_pair(graph, name, largest[name]) for name in placement.activations if name in largest}
+    quantized.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), ZERO))
+    pairs = {
+        name: _activation_pair(graph, name, f"_{place}", largest[name])
+        for place, name in enumerate(placement.activations)
+        if name in largest
+    }
     chosen = {name for name in placement.nodes if all(t in largest for t in activations_of(graph.nodes[name]))}
-    weights: dict[tuple[str, int], list[onnx.NodeProto]] = {}
+    weights: dict[tuple[str, int], onnx.NodeProto] = {}
     for node in quantized.graph.node:
         if node.name not in chosen:
             continue
@@ -75,35 +82,25 @@ def insert_pairs(model: onnx.ModelProto, placement: Placement, largest: Mapping[
         if node.op_type in CONVOLUTIONS:
             key = (node.input[1], CHANNEL_AXIS[node.op_type])
             if key not in weights:
-                weights[key] = [_weight_node(graph, *key)]
-            node.input[1] = weights[key][0].output[0]
-    _rebuild(quantized, pairs, [node for nodes in weights.values() for node in nodes])
+                weights[key] = _weight_node(graph, *key, f"_w{len(weights)}")
+            node.input[1] = weights[key].output[0]
+    _rebuild(quantized, pairs, list(weights.values()))
     return quantized
 
 
-def _activation_pair(graph: Graph, name: str, largest: float) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    scale, zero = f"{name}_scale", f"{name}_zero_point"
-    graph.model.graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.array(largest / LARGEST, np.float32), scale),
-            numpy_helper.from_array(np.array(0, np.int8), zero),
-        ]
+def _activation_pair(graph: Graph, name: str, short: str, largest: float) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    """Only the nodes carry the long name: repeated in every tensor it would be 3 % of the file."""
+    scale, whole, back = f"{short}s", f"{short}q", f"{short}d"
+    graph.model.graph.initializer.append(numpy_helper.from_array(np.array(largest / LARGEST, np.float32), scale))
+    return (
+        helper.make_node("QuantizeLinear", [name, scale, ZERO], [whole], name=f"Q:{name}"),
+        helper.make_node("DequantizeLinear", [whole, scale, ZERO], [back], name=f"DQ:{name}"),
     )
-    quantize = helper.make_node(
-        "QuantizeLinear", [name, scale, zero], [f"{name}_quantized"], name=f"{name}_QuantizeLinear"
-    )
-    dequantize = helper.make_node(
-        "DequantizeLinear",
-        [f"{name}_quantized", scale, zero],
-        [f"{name}_dequantized"],
-        name=f"{name}_DequantizeLinear",
-    )
-    return quantize, dequantize
 
 
-def _weight_node(graph: Graph, name: str, axis: int) -> onnx.NodeProto:
+def _weight_node(graph: Graph, name: str, axis: int, short: str) -> onnx.NodeProto:
     values, scales = quantize_weights(graph.constant(name), axis)
-    whole, scale, zero = f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"
+    whole, scale, zero, back = (f"{short}{part}" for part in ("q", "s", "z", "d"))
     graph.model.graph.initializer.extend(
         [
             numpy_helper.from_array(values, whole),
@@ -111,13 +108,7 @@ def _weight_node(graph: Graph, name: str, axis: int) -> onnx.NodeProto:
             numpy_helper.from_array(np.zeros(scales.shape, np.int8), zero),
         ]
     )
-    return helper.make_node(
-        "DequantizeLinear",
-        [whole, scale, zero],
-        [f"{name}_dequantized"],
-        name=f"{name}_DequantizeLinear",
-        axis=axis,
-    )
+    return helper.make_node("DequantizeLinear", [whole, scale, zero], [back], name=f"DQ:{name}", axis=axis)
 
 
 def quantize_weights(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,13 +131,27 @@ def _rebuild(model: onnx.ModelProto, pairs: Mapping, weights: list[onnx.NodeProt
         for name in node.output:
             ordered.extend(pairs.get(name, ()))
     ordered = [_copied(node) for node in ordered]
+    same = _twins(model)
+    for node in ordered:
+        for position, name in enumerate(node.input):
+            node.input[position] = same.get(name, name)
     del model.graph.node[:]
     model.graph.node.extend(ordered)
     read = {name for node in ordered for name in node.input} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in read or _has_inner_graph(model)]
-    kept = [_copied(tensor) for tensor in kept]
+    kept = [_copied(tensor) for tensor in model.graph.initializer if tensor.name in read or _has_inner_graph(model)]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+
+
+def _twins(model: onnx.ModelProto) -> dict[str, str]:
+    """For each constant that repeats an earlier one, the earlier one's name: exporters repeat the anchors."""
+    first: dict[bytes, str] = {}
+    same = {}
+    for tensor in model.graph.initializer:
+        unnamed = _copied(tensor)
+        unnamed.name = ""
+        same[tensor.name] = first.setdefault(unnamed.SerializeToString(), tensor.name)
+    return same
 
 
 def _copied(message):

@@ -82,7 +82,7 @@ class Workbench:
         return self.yardstick.margin(self.found[trial.method, len(trial.rescued)])
 
     def _share(self, graph: onnx.ModelProto) -> float:
-        weights = {name for name in Graph(graph).producer if name.endswith("_dequantized")}
+        weights = {name for name, node in Graph(graph).producer.items() if node.op_type == "DequantizeLinear"}
         done = sum(
             self.work[node.name]
             for node in graph.graph.node

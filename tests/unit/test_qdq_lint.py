@@ -27,41 +27,43 @@ def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(entry for entry in model.graph.node if entry.name == name)
 
 
-def replace(model: onnx.ModelProto, name: str, value: np.ndarray) -> None:
-    tensor = next(entry for entry in model.graph.initializer if entry.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(value, name))
+def replace(model: onnx.ModelProto, place: int, value: np.ndarray) -> None:
+    """Give the input's Q/DQ pair a scale (place 1) or zero point (place 2) of its own."""
+    model.graph.initializer.append(numpy_helper.from_array(value, "spoiled"))
+    for name in ("Q:images", "DQ:images"):
+        node(model, name).input[place] = "spoiled"
 
 
 def quantized_bias(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(8, np.int32), "bias_q"))
-    inputs = ["bias_q", "backbone.0.weight_scale", "backbone.0.weight_zero_point"]
+    inputs = ["bias_q", *node(model, "DQ:backbone.0.weight").input[1:]]
     model.graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, ["bias_dq"], name="bias_DQ", axis=0))
     convolution = node(model, "/backbone.0")
     convolution.input.append("bias_dq") if len(convolution.input) < 3 else convolution.input.__setitem__(2, "bias_dq")
 
 
 def asymmetric(model: onnx.ModelProto) -> None:
-    replace(model, "images_zero_point", np.array(7, np.int8))
+    replace(model, 2, np.array(7, np.int8))
 
 
 def unsigned(model: onnx.ModelProto) -> None:
-    replace(model, "images_zero_point", np.array(128, np.uint8))
+    replace(model, 2, np.array(128, np.uint8))
 
 
 def sixteen_bits(model: onnx.ModelProto) -> None:
-    replace(model, "images_zero_point", np.array(0, np.int16))
+    replace(model, 2, np.array(0, np.int16))
 
 
 def negative_scale(model: onnx.ModelProto) -> None:
-    replace(model, "images_scale", np.array(-0.1, np.float32))
+    replace(model, 1, np.array(-0.1, np.float32))
 
 
 def scale_a_channel_of_activations(model: onnx.ModelProto) -> None:
-    replace(model, "images_scale", np.full(3, 0.1, np.float32))
+    replace(model, 1, np.full(3, 0.1, np.float32))
 
 
 def weights_on_the_wrong_axis(model: onnx.ModelProto) -> None:
-    next(entry for entry in node(model, "backbone.0.weight_DequantizeLinear").attribute if entry.name == "axis").i = 1
+    next(entry for entry in node(model, "DQ:backbone.0.weight").attribute if entry.name == "axis").i = 1
 
 
 def fused_operator(model: onnx.ModelProto) -> None:
@@ -69,16 +71,16 @@ def fused_operator(model: onnx.ModelProto) -> None:
 
 
 def q_without_dq(model: onnx.ModelProto) -> None:
-    node(model, "/backbone.0").input[0] = "images_quantized"
+    node(model, "/backbone.0").input[0] = node(model, "Q:images").output[0]
 
 
 def quantized_output(model: onnx.ModelProto) -> None:
-    model.graph.output[0].name = "images_dequantized"
+    model.graph.output[0].name = node(model, "DQ:images").output[0]
 
 
 def half_scales_in_an_old_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 17
-    replace(model, "images_scale", np.array(0.1, np.float16))
+    replace(model, 1, np.array(0.1, np.float16))
 
 
 def test_what_we_write_is_clean(good: bytes) -> None:
