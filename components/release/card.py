@@ -7,10 +7,14 @@ from components.release.settings import ReleaseSettings
 from components.release.tracking import Night
 
 
-def description(night: Night, version: int, bundle_uri: str, run_id: str) -> str:
-    """Markdown for the version's page in MLflow: verdict, champion against challenger, gates, links."""
-    page = f"get-artifact?run_uuid={run_id}&path=reports"
-    links = " | ".join(f"[{name}]({page}/{name}.html)" for name in ("evaluation", "training", "calibration", "augment"))
+def description(night: Night, version: int, bundle_uri: str, artifacts: str) -> str:
+    """Markdown for the version's page in MLflow: verdict, champion against challenger, gates, links.
+
+    Args:
+        artifacts: Address of the run's artifacts in MLflow's pages.
+    """
+    names = ("evaluation", "training", "calibration", "augment", "intake")
+    links = " | ".join(f"[{name}]({artifacts}/reports/{name}.html)" for name in names)
     reasons = [f"- {reason}" for reason in night.decision.get("reasons", [])]
     return "\n".join(
         [
@@ -110,7 +114,8 @@ def intervals(differences: Mapping[str, Any]) -> list[str]:
 
 
 def _row(label: str, cells: list[str]) -> str:
-    return "| " + " | ".join([label, *cells]) + " |"
+    gap = "" if label == "---" else "&emsp;"  # MLflow's pages put no space between columns
+    return "| " + " | ".join(f"{cell}{gap}" for cell in [label, *cells]) + " |"
 
 
 def _score(value: Any, digits: int = 3) -> str:

@@ -19,6 +19,8 @@ REQUIREMENTS = "numpy\nopencv-python-headless\nonnxruntime\nyanshan[release]\n"
 
 def log_model(client: "MlflowClient", run_id: str, night: Night, bundle: Path, scratch: Path) -> str:
     """Id of the night's LoggedModel; one that an interrupted release finished is taken as it is."""
+    from mlflow.entities import LoggedModelOutput
+
     experiment = client.get_run(run_id).info.experiment_id
     left = client.search_logged_models([experiment], f"tags.`{RUN_KEY}` = '{night.run_key}'")
     for model in left:
@@ -31,6 +33,7 @@ def log_model(client: "MlflowClient", run_id: str, night: Night, bundle: Path, s
     client.log_model_artifacts(model.model_id, str(scratch))
     _log_measures(client, run_id, model.model_id, night)
     client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return str(model.model_id)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 STATE = "promotion.state"
 HEAD = "yanshan.ledger_head"
+DIGEST = "yanshan.release_sha256"
 
 
 def project(client: "MlflowClient", store: Store, model_name: str, decided: bool = True) -> Standing:

@@ -100,4 +100,7 @@ def experiment_of(client: "MlflowClient", tracking_uri: str, model_name: str) ->
         return str(known.experiment_id)
     database = database_file(tracking_uri)
     place = (database.parent.resolve() / "mlflow-artifacts" / model_name).as_uri() if database else None
-    return str(client.create_experiment(model_name, artifact_location=place))
+    tags = {
+        "mlflow.experimentKind": "custom_model_development"
+    }  # else its pages guess that runs are of language models
+    return str(client.create_experiment(model_name, artifact_location=place, tags=tags))

@@ -13,12 +13,12 @@ from components.release.bundle import lay_out, list_files, write_bundle
 from components.release.card import description, model_card
 from components.release.mlmodel import log_model
 from components.release.policy import release_key
-from components.release.projection import project
+from components.release.projection import DIGEST, project
 from components.release.registry import alone, open_registry, tracking_uri_for
 from components.release.settings import ReleaseSettings
-from components.release.tracking import RUN_KEY, Night, close_run, find_run, log_night, provenance
+from components.release.tracking import RUN_KEY, Night, close_run, find_run, gate_tags, log_night, provenance
 from components.shared.errors import InvalidInput, Refused
-from components.shared.releases import Release, read_release, release_of_night, release_prefix
+from components.shared.releases import Release, read_release, release_of_night
 from components.shared.signatures import SigningKey
 from components.shared.store import Store
 
@@ -54,6 +54,7 @@ def release_night(
         done = release_of_night(store, model_name, night.run_key)
         if done is None:
             done = _complete(client, tracking_uri, night, paths, store, settings, key)
+        _describe(client, night, done, f"{store.uri}/{done.prefix}")
         project(client, store, model_name, decided=False)
     return write_record(store, done, tracking_uri, record_folder)
 
@@ -129,11 +130,23 @@ def _complete(
             version = _register(client, night, run_id, bundle, Path(scratch))
         record = release_record(night, version, bundle)
         write_bundle(store, record, bundle, key)
-        place = f"{store.uri}/{release_prefix(night.model_name, version)}"
-        client.set_model_version_tag(night.model_name, str(version), BUNDLE, place)
-        client.update_model_version(night.model_name, str(version), description(night, version, place, run_id))
-        close_run(client, run_id)
     return read_release(store, night.model_name, version)
+
+
+def _describe(client: "MlflowClient", night: Night, made: Release, place: str) -> None:
+    """Tell on the version's and the run's pages what was released, and close the run; the digest's tag comes last."""
+    name, version = made.model_name, str(made.version)
+    found = [one for one in client.search_model_versions(f"name = '{name}'") if int(one.version) == made.version]
+    if not found or found[0].tags.get(DIGEST) == made.digest:
+        return  # deleted from the registry, or described already
+    run_id = str(found[0].run_id)
+    client.set_model_version_tag(name, version, BUNDLE, place)
+    artifacts = f"#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts"
+    text = description(night, made.version, place, artifacts)
+    client.update_model_version(name, version, text)
+    client.set_tag(run_id, "mlflow.note.content", text)
+    close_run(client, run_id)
+    client.set_model_version_tag(name, version, DIGEST, made.digest)
 
 
 def release_record(night: Night, version: int, bundle: Path) -> dict[str, Any]:
@@ -167,7 +180,7 @@ def _register(client: "MlflowClient", night: Night, run_id: str, bundle: Path, s
     model_id = log_model(client, run_id, night, bundle, scratch / "model")
     _ensure_model(client, night.model_name)
     made = client.create_model_version(
-        night.model_name, f"models:/{model_id}", run_id, tags=provenance(night), model_id=model_id
+        night.model_name, f"models:/{model_id}", run_id, tags=provenance(night) | gate_tags(night), model_id=model_id
     )
     return int(made.version)
 

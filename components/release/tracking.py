@@ -49,7 +49,8 @@ def find_run(client: "MlflowClient", tracking_uri: str, night: Night) -> str:
     left = client.search_runs([experiment], f"tags.`{RUN_KEY}` = '{night.run_key}'", max_results=1)
     if left:
         return str(left[0].info.run_id)
-    tags = {RUN_KEY: night.run_key, "mlflow.user": night.author}
+    tags = {RUN_KEY: night.run_key, "mlflow.user": night.author, "mlflow.source.type": "JOB"}
+    tags |= {"mlflow.source.name": "nightly-retrain", "mlflow.source.git.commit": code_version()}
     name = f"{time.strftime('%Y-%m-%d')} {night.run_key[:8]}"
     return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
 
@@ -88,6 +89,12 @@ def dataset_of(night: Night) -> "Dataset":
         canonical_json(source).decode(),
         profile=canonical_json(profile).decode(),
     )
+
+
+def gate_tags(night: Night) -> dict[str, str]:
+    """One tag a rule of the gate, with its verdict."""
+    rules = night.decision.get("rules", [])
+    return {metric_name(f"gate/{rule['rule']}"): str(rule["verdict"]) for rule in rules}
 
 
 def provenance(night: Night) -> dict[str, str]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from components.release.policy import PromotionPolicy, Trust, read_trust
-from components.release.projection import STATE, project, read_mark
+from components.release.projection import DIGEST, STATE, project, read_mark
 from components.release.registered import check_registered
 from components.release.registry import open_registry
 from components.release.seal import verify_bundle
@@ -157,6 +157,13 @@ def registry_findings(client: "MlflowClient", model_name: str, seen: Standing) -
         elif (shown := registered[version].tags.get(STATE, "")) != state:
             message = f"version {version} is tagged {shown!r}, the ledger says {str(state)!r}"
             yield Finding("state-tag", f"{model_name}/{version}", message)
+    for release in seen.releases:
+        shown = registered[release.version].tags.get(DIGEST, "") if release.version in registered else release.digest
+        if shown != release.digest:
+            message = (
+                f"version {release.version} is tagged release.json {shown[:12]}, the bundle's is {release.digest[:12]}"
+            )
+            yield Finding("digest-tag", f"{model_name}/{release.version}", message)
     for version in sorted(registered.keys() - seen.states.keys()):
         message = f"version {version} has no whole bundle: a release that was interrupted, or registered by hand"
         yield Finding("version-without-bundle", f"{model_name}/{version}", message)

@@ -28,7 +28,9 @@ def test_a_night_becomes_a_run_a_version_and_a_bundle(workspace: RegistryWorkspa
         run = client.get_run(version.run_id)
         assert version.tags["promotion.state"] == "challenger"
         assert version.tags["yanshan.run_key"] == "a" * 64
-        assert "| challenger float |" in version.description
+        assert version.tags["yanshan.release_sha256"] == bundle.digest
+        assert version.tags["gate/map_floor"] == "pass"
+        assert "challenger float" in version.description
         assert run.info.status == "FINISHED"
         assert run.data.metrics["float/map_50_95"] == 0.5
         assert run.data.params["train.epochs"] == "3"
