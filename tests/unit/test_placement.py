@@ -1,5 +1,6 @@
 """What each step asks of a cluster, written as the official SDK writes it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,9 @@ def test_only_training_asks_for_gpus_and_small_placements_for_none() -> None:
     assert not any(it.gpus or it.node_selector or it.shared_memory_gib for it in PLACEMENTS["smoke"]().values())
 
 
-def test_the_table_has_a_line_a_step() -> None:
-    lines = describe_placement(PLACEMENTS["production"]()).splitlines()
-    assert len(lines) == 13
-    assert any(line.split()[:4] == ["train-detector", "32", "192", "4"] for line in lines)
+@pytest.mark.parametrize("recipe", ["production", "smoke"])
+def test_the_table_of_placements_is_the_reviewed_one(recipe: str, golden: Callable[[str, str], None]) -> None:
+    golden(describe_placement(PLACEMENTS[recipe]()), f"placement.{recipe}.txt")
 
 
 def test_a_placement_refuses_what_no_cluster_can_give() -> None:
