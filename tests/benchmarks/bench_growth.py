@@ -5,6 +5,7 @@ Prints slopes; manifests/README.md carries them to a million images.
 
 import io
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,8 +93,8 @@ def export(folder: Path, count: int, seed: int) -> None:
         (folder / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.3 0.3\n")
 
 
-def intake_after(count: int, new: int = 50) -> tuple[float, float]:
-    """Seconds for a first intake of `count` images, and for `new` ones afterwards."""
+def intake_after(count: int, new: int = 50, cleared: bool = True) -> tuple[float, float]:
+    """Seconds for a first intake of `count` images, and for `new` ones, the first export `cleared` away before."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = FolderStore(folder / "store")
@@ -103,6 +104,8 @@ def intake_after(count: int, new: int = 50) -> tuple[float, float]:
             started = time.perf_counter()
             take_in((folder / "inbox").as_uri(), store, IntakeSettings(), folder / "dataset", folder / "report.html")
             seconds.append(time.perf_counter() - started)
+            if cleared:
+                shutil.rmtree(folder / "inbox" / f"batch{night}")
         return seconds[0], seconds[1]
 
 
@@ -124,11 +127,15 @@ def main() -> None:
         rows, started = rows_of(10_000, 0), time.perf_counter()
         write_segment(open_store(Path(folder).as_uri()), rows)
         print(f"a night's segment: {(time.perf_counter() - started) / 10_000 * 1e6:.0f} us a new row")
-    taken = {count: intake_after(count) for count in (250, 1000)}
-    for count, (first, later) in taken.items():
-        print(f"{count:>9,} images: first intake {first / count * 1e3:.1f} ms each; 50 more afterwards {later:.2f} s")
-    drift = (taken[1000][1] - taken[250][1]) / 750 * 1e6
-    print(f"slope: a night's intake grows by {drift:.0f} us for every image that is there already")
+    for cleared in (True, False):
+        taken = {count: intake_after(count, cleared=cleared) for count in (250, 2000)}
+        for count, (first, later) in taken.items():
+            print(
+                f"{count:>9,} images: first intake {first / count * 1e3:.1f} ms each; 50 more afterwards {later:.2f} s"
+            )
+        drift = (taken[2000][1] - taken[250][1]) / 1750 * 1e6
+        where = "in the store" if cleared else "in the store and still in the inbox"
+        print(f"slope: a night's intake grows by {drift:.0f} us for every image {where}")
     print(f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
