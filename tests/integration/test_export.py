@@ -46,7 +46,7 @@ def checkpoint_of(folder: Path, architecture: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("architecture", ["pico", "yolov8n", "yolo26n"])
+@pytest.mark.parametrize("architecture", ["pico", pytest.param("yolov8n", marks=pytest.mark.slow), "yolo26n"])
 def test_the_file_finds_the_boxes_that_the_checkpoint_finds(
     tmp_path: Path, store: FolderStore, training_set: Path, architecture: str
 ) -> None:

@@ -138,6 +138,14 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(
     assert "out_of_memory batch_size=8 halved_to=4" in caplog.text
 
 
+def test_a_teacher_is_heard_beside_the_labels(tmp_path: Path, store: FolderStore, training_set: Path) -> None:
+    fit(training_set, store, SMALL.changed(epochs=1), tmp_path / "teacher")
+    taught = SMALL.changed(epochs=1, seed=1, teacher=str(tmp_path / "teacher" / "checkpoint" / "model.pt"))
+    fit(training_set, store, taught, tmp_path / "student")
+    history = json.loads((tmp_path / "student" / "checkpoint" / "model.json").read_bytes())["history"]
+    assert history[0]["distill_loss"] > 0
+
+
 def test_a_loss_that_becomes_nan_stops_and_names_the_batch(
     tmp_path: Path, store: FolderStore, training_set: Path
 ) -> None:

@@ -1,14 +1,18 @@
 """Several ranks: they learn what one process learns, and they fail as one."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from components.shared.errors import InvalidInput, MissingCapability
+from components.shared.errors import InvalidInput, MissingCapability, ServiceFault
 from components.shared.store import FolderStore
 from components.train.machine import Machine
 from components.train.pictures import batches
@@ -16,7 +20,7 @@ from components.train.ranks import count_ranks
 from components.train.settings import TrainSettings
 from components.train.step import Fit, add_gradients, compute_loss, set_rates, update
 from tests.integration.rank_program import PLAN, SETTINGS, STEPS, prepare, weights
-from tests.integration.test_train import SMALL, fit
+from tests.integration.test_train import SMALL, fit, state_names
 from tests.training_sets import shape_rows, write_training_set
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +58,7 @@ def test_two_ranks_end_every_step_with_the_weights_of_one_process(tmp_path: Path
         assert apart < 0.01 * moved, f"step {step}: {apart:.2e} apart after moving {moved:.2e}"
 
 
+@pytest.mark.slow
 def test_a_fit_on_two_ranks_leaves_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     store = FolderStore(tmp_path / "store")
@@ -61,6 +66,34 @@ def test_a_fit_on_two_ranks_leaves_one_checkpoint(tmp_path: Path, monkeypatch: p
     summary = fit(training_set, store, SMALL.changed(epochs=1, ranks=2, device="cpu"), tmp_path / "out")
     assert summary["epochs"] == 1
     assert torch.load(tmp_path / "out" / "checkpoint" / "model.pt", weights_only=True)["ranks"] == 2
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_job_with_the_retry_code_and_it_carries_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    store = FolderStore(tmp_path / "store")
+    training_set = write_training_set(tmp_path / "set", store, shape_rows(store, train=16, val=4, side_px=96))
+    settings = SMALL.changed(epochs=30, ranks=2, device="cpu")
+    watcher = threading.Thread(target=kill_a_rank_after_the_first_epoch, args=(store,))
+    watcher.start()
+    began = time.monotonic()
+    with pytest.raises(ServiceFault, match="run it again") as told:
+        fit(training_set, store, settings, tmp_path / "out")
+    watcher.join()
+    assert told.value.exit_code == 4
+    assert time.monotonic() - began < 120
+    state = torch.load(store.root / state_names(store)[0], weights_only=True)
+    assert 1 <= state["epochs_done"] < 30
+
+
+def kill_a_rank_after_the_first_epoch(store: FolderStore) -> None:
+    while not state_names(store):
+        time.sleep(0.05)
+    children = psutil.Process().children(recursive=True)
+    ranks = [child for child in children if "components.train.ranks" in child.cmdline() and child.children() == []]
+    os.kill(ranks[-1].pid, signal.SIGKILL)
 
 
 def test_ranks_must_cut_a_batch_evenly_and_find_a_gpu_each() -> None:

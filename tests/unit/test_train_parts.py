@@ -7,6 +7,8 @@ import torch
 
 from components.shared.errors import InvalidInput, MissingCapability
 from components.shared.store import FolderStore
+from components.train.checkpoint import write_checkpoint
+from components.train.distill import distance, read_teacher
 from components.train.loop import count_steps
 from components.train.machine import pick_machine
 from components.train.network import build_network, read_architecture, take_weights
@@ -123,3 +125,34 @@ def test_a_small_rest_is_no_batch_of_its_own(images_: int, batch: int, steps: in
 def test_a_gpu_that_is_asked_for_must_be_there() -> None:
     with pytest.raises(MissingCapability, match="no CUDA GPU"):
         pick_machine(TrainSettings(device="cuda"))
+
+
+def raw_answer(network: torch.nn.Module, pixels: torch.Tensor) -> dict:
+    return network.eval()(pixels)[1]
+
+
+def test_a_student_that_answers_like_its_teacher_is_nearest(tmp_path: Path) -> None:
+    network = pico(("ring", "disc"), seed=6)
+    facts = {"architecture": "pico", "layers": read_architecture("pico"), "class_names": ["ring", "disc"]}
+    write_checkpoint(tmp_path, network.state_dict(), facts)
+    teacher = read_teacher(tmp_path / "model.pt", ("disc", "ring"), network.stride, torch.device("cpu"))
+    assert (teacher.ours, teacher.theirs) == ([0, 1], [1, 0])
+    pixels = torch.rand(2, 3, 64, 64)
+    taught = teacher.answer(pixels)
+    twin = {name: value.clone() for name, value in taught.items() if name != "feats"}
+    twin["scores"] = twin["scores"][:, [1, 0]]
+    other = raw_answer(pico(("disc", "ring"), seed=7), pixels)
+    other["scores"] = other["scores"] + 3.0
+    assert distance(twin, taught, teacher) < distance(other, taught, teacher)
+    learner = {name: twin[name].detach().clone().requires_grad_() for name in ("scores", "boxes")}
+    distance(learner, taught, teacher).backward()
+    assert learner["boxes"].grad.abs().max() < 1e-6
+    assert learner["scores"].grad.abs().max() < 1e-6
+
+
+def test_a_teacher_that_knows_none_of_our_classes_is_refused(tmp_path: Path) -> None:
+    network = pico(("cat",), seed=6)
+    facts = {"architecture": "pico", "layers": read_architecture("pico"), "class_names": ["cat"]}
+    write_checkpoint(tmp_path, network.state_dict(), facts)
+    with pytest.raises(InvalidInput, match="expected some of"):
+        read_teacher(tmp_path / "model.pt", ("disc", "ring"), network.stride, torch.device("cpu"))
