@@ -61,14 +61,25 @@ def quantize(
 @click.option("--batch", default=(1, 8), show_default=True, multiple=True, type=click.IntRange(1, 256))
 @click.option("--runs", default=30, show_default=True, type=click.IntRange(3), help="Timed calls of each.")
 @click.option("--warm-up", default=5, show_default=True, type=click.IntRange(0), help="Calls before the clock starts.")
+@click.option("--plot", default="", help="Also draw the numbers into this .svg or .png file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def benchmark(
-    models: tuple[Path, ...], threads: tuple[int, ...], batch: tuple[int, ...], runs: int, warm_up: int, as_json: bool
+    models: tuple[Path, ...],
+    threads: tuple[int, ...],
+    batch: tuple[int, ...],
+    runs: int,
+    warm_up: int,
+    plot: str,
+    as_json: bool,
 ) -> None:
     """Latency and throughput of MODELS (.onnx, .xml) in every runtime that can run them."""
     from components.build_engine.latency import machine
 
+    if plot and Path(plot).suffix not in (".svg", ".png"):
+        raise InvalidInput(f"--plot {plot}: expected the name of an .svg or .png file")
     rows = list(_measured(models, threads, batch, runs, warm_up))
+    if plot:
+        _draw_bars([row for row in rows if "p50_ms" in row], Path(plot))
     if as_json:
         click.echo(json.dumps({"machine": machine(), "runs": runs, "warm_up": warm_up, "results": rows}, indent=2))
     else:
@@ -146,6 +157,22 @@ def _measured(
             continue
         rate = round(1000 * batch / latency["p50"], 2)
         yield row | {"p50_ms": latency["p50"], "p95_ms": latency["p95"], "images_per_s": rate}
+
+
+def _draw_bars(rows: Sequence[dict], path: Path) -> None:
+    """One bar a measurement: the median per image, with a line up to the 95th percentile."""
+    from components.shared.report import PALETTE, start_figure
+
+    fig, axes = start_figure(7, 0.5 + 0.32 * len(rows))
+    names = [f"{Path(r['model']).name}  {r['runtime']}  {r['threads']} thr, batch {r['batch']}" for r in rows]
+    medians = [row["p50_ms"] / row["batch"] for row in rows]
+    above = [row["p95_ms"] / row["batch"] - median for row, median in zip(rows, medians, strict=True)]
+    runtimes = sorted({row["runtime"] for row in rows})
+    colours = [PALETTE[runtimes.index(row["runtime"])] for row in rows]
+    axes.barh(names[::-1], medians[::-1], xerr=[[0] * len(rows), above[::-1]], color=colours[::-1])
+    axes.set_xlabel("ms an image")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, bbox_inches="tight")
 
 
 def _table(rows: Sequence[dict]) -> str:

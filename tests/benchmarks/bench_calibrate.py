@@ -24,6 +24,7 @@ from components.calibrate.search import limits
 from components.calibrate.settings import CalibrateSettings
 from components.calibrate.source import read_source
 from components.shared.dataset import bring_images, read_dataset, read_rows, read_test_rows
+from components.shared.errors import InvalidInput
 from components.shared.store import Store, open_store
 
 
@@ -79,12 +80,15 @@ def report(name: str, path: Path, yardstick: Yardstick, folder: Path, threads: i
     target = folder / "ir"
     target.mkdir(exist_ok=True)
     write_ir(path, target)
-    run = load_network(target / "model.xml", "openvino", threads, 1)
-    milliseconds = 1000 * float(np.median(measure(run, 5, 30)))
+    try:
+        run = load_network(target / "model.xml", "openvino", threads, 1)
+        speed = f"OpenVINO {1000 * float(np.median(measure(run, 5, 30))):6.2f} ms"
+    except InvalidInput:
+        speed = "OpenVINO refuses it"
     worst = max(loss.recall_points.values())
     print(
         f"{name:32} lost {loss.map_points:6.2f} +- {yardstick.margin(found):4.2f} mAP points, worst class recall "
-        f"{worst:6.2f}, {path.stat().st_size / 1e6:6.2f} MB, OpenVINO {milliseconds:6.2f} ms"
+        f"{worst:6.2f}, {path.stat().st_size / 1e6:6.2f} MB, {speed}"
     )
 
 

@@ -53,7 +53,9 @@ def test_quantize_refuses_what_cannot_work_and_leaves_nothing(desk: Path) -> Non
 
 def test_benchmark_measures_every_runtime_and_skips_a_batch_that_is_fixed(desk: Path) -> None:
     free = write_detector(desk / "free.onnx", batch=0)
-    result = call(benchmark, desk / "model.onnx", free, "--threads", 1, "--runs", 3, "--warm-up", 1, "--json")
+    options = ["--threads", 1, "--runs", 3, "--warm-up", 1, "--plot", desk / "bars.svg", "--json"]
+    result = call(benchmark, desk / "model.onnx", free, *options)
+    assert (desk / "bars.svg").stat().st_size > 5000
     rows = json.loads(result.stdout)["results"]
     assert {(row["runtime"], row["batch"]) for row in rows} == {
         (r, b) for r in ("onnxruntime", "openvino") for b in (1, 8)
@@ -65,6 +67,8 @@ def test_benchmark_measures_every_runtime_and_skips_a_batch_that_is_fixed(desk: 
 
 
 def test_benchmark_names_the_file_that_it_cannot_run(desk: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"bars\.pdf"):
+        call(benchmark, desk / "model.onnx", "--plot", desk / "bars.pdf")
     with pytest.raises(InvalidInput, match=r"nope\.onnx"):
         call(benchmark, desk / "nope.onnx")
     (desk / "broken.onnx").write_bytes(b"no model")
