@@ -34,7 +34,7 @@ def evaluation_page(
     parts = {
         "headline": headline_sentence(scores),
         "tiles": _tiles(scores),
-        "columns": [f"{role} {kind}" for role in sides for kind in ("float", "INT8")],
+        "sides": list(sides),
         "overview": list(_overview(scores)),
         "classes": list(_classes(scores)),
         "bars": [Markup(class_bars(scores, *one)) for one in (("recall", "Recall"), ("ap_50_95", "AP 50:95"))],
@@ -81,18 +81,21 @@ def _tiles(scores: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _overview(scores: dict[str, Any]) -> Any:
-    entries = [scores[role][kind] for role in ("challenger", "champion") if scores[role] for kind in ("float", "int8")]
+    sides = [scores[role] for role in ("challenger", "champion") if scores[role]]
     gains = scores["differences"].get("int8", {})
     for label, name in ROWS:
-        if all(entry[name] < 0 for entry in entries):
+        if all(one["int8"][name] < 0 for one in sides):
             continue
-        gain = gains.get(name) if isinstance(gains.get(name), dict) else None
-        plain = entries[1][name] - entries[3][name] if len(entries) > 2 else 0.0
-        yield {"label": label, "cells": [_number(entry[name]) for entry in entries]} | (
-            _changed(gain) if gain else {"change": _signed(plain), "between": "", "tone": ""}
-        )
+        row: dict[str, Any] = {"label": label, "change": "", "between": "", "tone": ""}
+        row |= {kind: [_number(one[kind][name]) for one in sides] for kind in ("int8", "float")}
+        if name in gains:
+            row |= _changed(gains[name])
+        elif len(sides) > 1:
+            row |= {"change": _signed(sides[0]["int8"][name] - sides[1]["int8"][name])}
+        yield row
     for label, say in (("file size", _size), ("median latency", _latency)):
-        yield {"label": label, "cells": [say(entry) for entry in entries], "change": "", "between": "", "tone": ""}
+        cells = {kind: [say(one[kind]) for one in sides] for kind in ("int8", "float")}
+        yield {"label": label, "change": "", "between": "", "tone": "", **cells}
 
 
 def _classes(scores: dict[str, Any]) -> Any:

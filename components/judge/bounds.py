@@ -5,8 +5,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-FEWEST_BEYOND = 20
-"""A quantile with fewer resamples beyond it is taken from the normal tail instead."""
+FEWEST_BEYOND, SMALLEST_SHARE = 20, 0.025
+"""A quantile with fewer redraws beyond it, or a smaller share of them, is extended from the last one that has them."""
 
 
 def alpha_of_night(alpha: float, night: int) -> float:
@@ -22,9 +22,12 @@ def lower_bound(resampled: np.ndarray, alpha: float) -> float:
     known = resampled[np.isfinite(resampled)].astype(np.float64)
     if not len(known):
         return float("nan")
-    if alpha * len(known) >= FEWEST_BEYOND:
-        return float(np.quantile(known, alpha))
-    return float(known.mean() + NormalDist().inv_cdf(alpha) * known.std())
+    sure = min(max(FEWEST_BEYOND / len(known), SMALLEST_SHARE), 0.4)
+    quantile, middle = np.quantile(known, [max(sure, alpha), 0.5])
+    if alpha >= sure:
+        return float(quantile)
+    # A normal tail as wide as this side of the redraws is: few groups make them lopsided.
+    return float(middle - (middle - quantile) * NormalDist().inv_cdf(alpha) / NormalDist().inv_cdf(sure))
 
 
 def upper_bound(resampled: np.ndarray, alpha: float) -> float:

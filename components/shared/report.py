@@ -41,7 +41,7 @@ border-radius:0 8px 8px 0;margin:16px 0}
 .scroll{overflow-x:auto;margin:.8em 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem;min-width:50%}
 th,td{padding:6px 12px 6px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-td:first-child{min-width:7ch}th{color:var(--soft);font-weight:600;white-space:nowrap}td.num,th.num{text-align:right;white-space:nowrap}
+td:first-child{min-width:9ch}th{color:var(--soft);font-weight:600;white-space:nowrap}td.num,th.num{text-align:right;white-space:nowrap}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:18px;align-items:start}
 .figures.small{grid-template-columns:repeat(auto-fit,minmax(min(100%,290px),1fr))}
 figure{margin:.8em 0;min-width:0}figure svg{max-width:100%;height:auto;display:block}
@@ -65,14 +65,17 @@ def page(title: str, body_html: str) -> str:
 
 def figure(fig: Any) -> str:
     """Inline SVG of a matplotlib Figure; its background is left out so that it fits light and dark pages."""
+    from matplotlib import rc_context
+
     stream = io.StringIO()
-    fig.savefig(
-        stream,
-        format="svg",
-        transparent=True,
-        bbox_inches="tight",
-        metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
-    )
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "yanshan"}):
+        fig.savefig(
+            stream,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     return f"<figure>{_with_own_ids(svg)}</figure>"
@@ -112,7 +115,7 @@ def start_figure(width_in: float = 5.2, height_in: float = 3.2) -> tuple[Any, An
     from matplotlib.figure import Figure
 
     look: Any = {"font.size": 9, "text.color": FIGURE_INK, "axes.labelcolor": FIGURE_INK, "axes.edgecolor": FIGURE_INK}
-    look |= {"xtick.color": FIGURE_INK, "ytick.color": FIGURE_INK, "svg.fonttype": "none", "svg.hashsalt": "yanshan"}
+    look |= {"xtick.color": FIGURE_INK, "ytick.color": FIGURE_INK}
     look |= {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "legend.frameon": False}
     with rc_context(look):
         fig = Figure(figsize=(width_in, height_in))

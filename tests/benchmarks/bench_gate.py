@@ -132,13 +132,22 @@ def one_gain(seed: int, by: float) -> tuple[bool, bool, float]:
     return verdicts["map_better"] == "pass", verdict == "approved", gain
 
 
-def one_fault(seed: int, points: float) -> tuple[str, str]:
-    """Verdict of the recall rule and of the gate on a challenger that is better, but lost recall of one class."""
+def one_fault(seed: int, share: float) -> tuple[str, str]:
+    """Verdict of the recall rule and of the gate on a better challenger that is blind to a share of one class."""
     world = World(20_000 + seed)
     champion = world.model()
-    share = points / champion["entry"]["per_class"][CLASSES[0]]["recall"]
     verdict, verdicts = judged(world.model(0.5, share), champion, rules(), 1)
     return verdicts[f"key_recall:{CLASSES[0]}"], verdict
+
+
+def blind_share(points: float) -> float:
+    """Share to be blind to, for the first class's recall to lie `points` under the champion's."""
+    worlds = [World(40_000 + seed) for seed in range(6)]
+    before, better = (
+        np.mean([world.model(step)["entry"]["per_class"][CLASSES[0]]["recall"] for world in worlds])
+        for step in (0, 0.5)
+    )
+    return float(1 - (before - points) / better)
 
 
 def better_by(points: float) -> float:
@@ -160,11 +169,11 @@ def main() -> None:
     settings = rules()
     print(f"gate: {IMAGES} images, {BOXES} boxes, margins: recall {settings.recall_margin}, mAP {settings.map_margin}")
     with ProcessPoolExecutor(options.workers) as pool:
-        for points in (0.02, 0.04):
-            tell_gain(pool, options.tries, points)
-        for points in (0.0, 0.05, 0.10, 0.20):
+        for points in (0.05, 0.10, 0.20):
             tell_fault(pool, options.tries, points)
         tell_luck(pool, options.series, options.nights)
+        for points in (0.02, 0.04):
+            tell_gain(pool, options.tries, points)
     print(f"took {time.perf_counter() - started:.0f} s")
 
 
@@ -185,11 +194,11 @@ def tell_gain(pool: ProcessPoolExecutor, tries: int, points: float) -> None:
 
 
 def tell_fault(pool: ProcessPoolExecutor, tries: int, points: float) -> None:
-    ends = list(pool.map(one_fault, range(tries), [points] * tries))
+    ends = list(pool.map(one_fault, range(tries), [blind_share(points)] * tries))
     refused, open_ = (np.mean([rule == verdict for rule, _ in ends]) for verdict in ("fail", "undecided"))
     approved = np.mean([verdict == "approved" for _, verdict in ends])
     aim = {0.05: " (aim: 50 %)", 0.10: " (aim: 90 %)", 0.20: " (aim: 99 %)"}.get(points, "")
-    print(f"better, but lost {points * 100:.0f} recall points of one class: refused by that rule in {refused:.1%}{aim}")
+    print(f"better, but {points * 100:.0f} recall points down in one class: refused by that rule in {refused:.1%}{aim}")
     print(f"  left to a reviewer in {open_:.1%}; the gate approved {approved:.1%}", flush=True)
 
 
