@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from components.shared.errors import InvalidInput
+from components.train.load import Load
 from components.train.machine import Machine
 from components.train.measure import measure
 from components.train.pictures import Epoch, LabeledImages, batches
 from components.train.settings import TrainSettings
 from components.train.step import Fit, Plan, add_gradients, compute_loss, set_rates, update
 from components.train.stop import check_not_told_to_stop
+from components.train.tracking import log_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +43,18 @@ def run_epochs(
         _seed(settings.seed, epoch)
         _set_mosaic(images, settings, epoch < plan.epochs - settings.mosaic_off_epochs)
         order = Epoch(images, repeats, settings.seed, epoch)
-        losses = _run_epoch(fit, order, plan, settings, machine)
+        load = Load()
+        losses = _run_epoch(fit, order, plan, settings, machine, load)
         fit.epochs_done += 1
-        entry = {"epoch": fit.epochs_done, **losses, "images_per_s": _pace(len(order), started)}
+        entry = {"epoch": fit.epochs_done, **losses, **load.summary(len(order))}
         if val is not None and machine.rank == 0 and _measured_now(fit.epochs_done, plan, settings):
             entry |= measure(fit.average.ema, val, plan.batch_size * 2, machine)
             _note_best(fit, entry, settings)
         entry["seconds"] = round(time.monotonic() - started, 2)
         fit.history.append(entry)
         logger.info("epoch=%d/%d %s", fit.epochs_done, plan.epochs, _line(entry))
+        if machine.rank == 0:
+            log_epoch(entry | {"finished_at": time.time()})
         keep(fit)
         _agree_on_best(fit, settings, machine)
     if fit.epochs_done < plan.epochs:
@@ -69,14 +74,17 @@ def _set_mosaic(images: LabeledImages, settings: TrainSettings, on: bool) -> Non
     images.transforms = images.build_transforms(hyperparameters)
 
 
-def _run_epoch(fit: Fit, epoch: Epoch, plan: Plan, settings: TrainSettings, machine: Machine) -> dict[str, float]:
+def _run_epoch(
+    fit: Fit, epoch: Epoch, plan: Plan, settings: TrainSettings, machine: Machine, load: Load
+) -> dict[str, float]:
     steps = count_steps(len(epoch), plan.batch_size)
     accumulate = plan.accumulate(settings)
     _align_criterion(fit, epoch.epoch)
     fit.network.train()
     fit.optimizer.zero_grad()
     sums: dict[str, torch.Tensor] = {}
-    for step, batch in enumerate(batches(epoch, plan.batch_size, machine.workers, machine.rank, machine.world_size)):
+    drawn = batches(epoch, plan.batch_size, machine.workers, machine.rank, machine.world_size)
+    for step, batch in enumerate(load.waiting(drawn)):
         check_not_told_to_stop(fit.epochs_done)
         pace = set_rates(fit.optimizer, epoch.epoch * steps + step, steps, plan, settings)
         loss, parts = compute_loss(fit, batch, settings, machine)
@@ -106,10 +114,6 @@ def _align_criterion(fit: Fit, epochs_done: int) -> None:
     if hasattr(fit.network.criterion, "update"):
         for _ in range(epochs_done):
             fit.network.criterion.update()
-
-
-def _pace(images: int, started: float) -> float:
-    return round(images / (time.monotonic() - started), 1)
 
 
 def _measured_now(epochs_done: int, plan: Plan, settings: TrainSettings) -> bool:

@@ -19,7 +19,8 @@ def write_report(path: Path, facts: dict[str, Any]) -> None:
     history = facts["history"]
     losses = [name for name in history[0] if name.endswith("_loss")]
     figures = _curves(history, losses, "loss") + _curves(history, list(MEASURES[:2]), "mAP on val")
-    figures += _curves(history, ["seconds"], "seconds an epoch")
+    figures += _curves(history, ["images_per_s"], "images a second")
+    figures += _curves(history, ["data_share", "busy_cores", "memory_gb", "gpu_memory_gb"], "load")
     tiles = "".join(
         f'<div class="tile"><b>{html.escape(text)}</b><span>{name}</span></div>' for name, text in _tiles(facts)
     )

@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from components.shared.errors import InvalidInput, ServiceFault
 from components.shared.store import FolderStore
-from components.train import loop
+from components.train import loop, tracking
 from components.train.fit import fit_detector
 from components.train.settings import TrainSettings
 from tests.training_sets import shape_rows, write_training_set
@@ -193,3 +193,31 @@ def test_an_unknown_architecture_is_refused_before_anything_is_trained(
     with pytest.raises(InvalidInput, match="yolov99"):
         fit(training_set, store, SMALL.changed(architecture="yolov99n"), tmp_path / "out")
     assert not state_names(store)
+
+
+@pytest.mark.slow
+def test_the_run_that_the_orchestrator_opened_gets_the_curves(
+    tmp_path: Path, store: FolderStore, training_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    run = MlflowClient().create_run("0")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    fit(training_set, store, SMALL, tmp_path / "out")
+    seen = MlflowClient().get_metric_history(run.info.run_id, "train/box_loss")
+    assert [metric.step for metric in seen] == [1, 2, 3]
+
+
+def test_a_tracking_server_that_fails_does_not_end_a_night(
+    tmp_path: Path,
+    store: FolderStore,
+    training_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setattr(tracking, "_broken", False)
+    assert fit(training_set, store, SMALL.changed(epochs=2), tmp_path / "out")["epochs"] == 2
+    assert caplog.text.count("live curves end here") == 1
