@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from components.shared.agreement import MIN_OVERLAP, MIN_SCORE, agreement
 from components.shared.detection import Detections, Detector, load_detector
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput
-
-MIN_SCORE = 0.25
-MIN_OVERLAP = 0.5
 
 
 def choose_golden(rows: pa.Table, count: int, seed: int) -> pa.Table:
@@ -54,28 +52,12 @@ def write_golden(model: Path, images: Sequence[Path], folder: Path, threads: int
 
 
 def parity(detector: Detector, golden: dict, folder: Path) -> dict[str, float]:
-    """How a target's boxes answer the golden ones.
-
-    Returns:
-        `boxes` expected, the share `found` (same class, overlap of at least 0.5; 1.0 when none is expected), the share
-        of `extra` boxes, `mean_overlap` and `max_score_change` over those found.
-    """
-    overlaps: list[float] = []
-    changes: list[float] = []
-    expected = got = 0
+    """How a target's boxes answer the golden ones; see `components.shared.agreement`."""
+    pairs = []
     for entry in golden["images"]:
         found = detector.detect([read_pixels(folder / entry["file"])], golden["min_score"], every_class=False)[0]
-        expected, got = expected + len(entry["detections"]), got + len(found.scores)
-        for overlap, change in _matches(entry["detections"], found):
-            overlaps.append(overlap)
-            changes.append(change)
-    return {
-        "boxes": expected,
-        "found": round(len(overlaps) / expected, 4) if expected else 1.0,
-        "extra": round((got - len(overlaps)) / got, 4) if got else 0.0,
-        "mean_overlap": round(float(np.mean(overlaps)), 4) if overlaps else 1.0,
-        "max_score_change": round(max(changes), 4) if changes else 0.0,
-    }
+        pairs.append((_from_json(entry["detections"]), found))
+    return agreement(pairs)
 
 
 def read_pixels(image: Path) -> np.ndarray:
@@ -98,22 +80,9 @@ def _as_json(found: Detections) -> list[dict]:
     ]
 
 
-def _matches(expected: Sequence[dict], found: Detections) -> list[tuple[float, float]]:
-    """(overlap, change of score) of each expected box that is answered; each answer counts once."""
-    free = np.ones(len(found.scores), bool)
-    matched = []
-    for box in expected:
-        overlaps = _overlaps(np.asarray(box["xyxy_px"], np.float32), found.xyxy_px)
-        overlaps[~free | (found.class_ids != box["class_id"])] = 0
-        if len(overlaps) and overlaps.max() >= MIN_OVERLAP:
-            best = int(overlaps.argmax())
-            free[best] = False
-            matched.append((float(overlaps[best]), abs(float(found.scores[best]) - box["score"])))
-    return matched
-
-
-def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    top_left, bottom_right = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.clip(bottom_right - top_left, 0, None).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - shared
-    return np.divide(shared, areas, out=np.zeros_like(shared), where=areas > 0)
+def _from_json(boxes: Sequence[dict]) -> Detections:
+    return Detections(
+        np.array([box["xyxy_px"] for box in boxes], np.float32).reshape(-1, 4),
+        np.array([box["score"] for box in boxes], np.float32),
+        np.array([box["class_id"] for box in boxes], np.int64),
+    )

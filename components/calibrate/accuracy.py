@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from components.calibrate.agreement import MIN_SCORE, match_boxes
 from components.calibrate.images import read_image
+from components.shared.agreement import MIN_SCORE, agreement, match_boxes
 from components.shared.detection import Detections, load_detector
 
 FOLDS = 8
@@ -65,6 +65,13 @@ def detect_all(model: Path, images: Sequence[Path], threads: int) -> list[Detect
     detector = load_detector(model, threads=1)
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return list(pool.map(lambda path: detector.detect([read_image(path)])[0], images))
+
+
+def compare_files(model: Path, other: Path, images: Sequence[Path], threads: int = 0) -> dict[str, float]:
+    """Agreement of the confident boxes of two files; see `components.shared.agreement`."""
+    found = [detect_all(path, images, threads) for path in (model, other)]
+    confident = [[_where(one, one.scores >= MIN_SCORE) for one in side] for side in found]
+    return agreement(list(zip(*confident, strict=True)))
 
 
 class Yardstick:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from components.calibrate.accuracy import labels
-from components.calibrate.agreement import agreement
+from components.calibrate.accuracy import compare_files, labels
 from components.calibrate.choose import choose_images, look_at
 from components.calibrate.quantize import quantize_detector, toolkit
 from components.calibrate.report import write_report
@@ -85,7 +84,7 @@ def _calibrate(
             "settings": settings.model_dump(mode="json"),
             "images": chosen["image_sha256"].to_pylist(),
             "held_out_images": held_out["image_sha256"].to_pylist(),
-            "agreement": agreement(model, target, others[:COMPARED_IMAGES], settings.threads),
+            "agreement": compare_files(model, target, others[:COMPARED_IMAGES], settings.threads),
         }
         (int8_folder / "calibration.json").write_text(json.dumps(record, indent=2, sort_keys=True))
         write_report(report_path, record, chosen, images)

@@ -120,10 +120,10 @@ def _truth(model: Path, images: Sequence[Path]) -> "Truth | None":
 
 def _compare(model: Path, output: Path, images: Sequence[Path]) -> dict:
     """Agreement of the two files' boxes; empty for a file whose boxes cannot be read for want of metadata."""
-    from components.calibrate.agreement import agreement
+    from components.calibrate.accuracy import compare_files
 
     try:
-        return agreement(model, output, images)
+        return compare_files(model, output, images)
     except InvalidInput as unreadable:
         click.echo(f"boxes not compared: {unreadable}", err=True)
         return {}
