@@ -216,7 +216,7 @@ def evaluate(
         dataset,
         store,
         model_name,
-        EvaluateSettings(**{"resamples": 400} | changes),
+        EvaluateSettings(**{"resamples": 300, "num_pictures": 2} | changes),
         folder / "scores",
         folder / "report.html",
     )

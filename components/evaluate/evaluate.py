@@ -153,7 +153,8 @@ def _scores(
 def _write(folder: Path, scores: dict[str, Any], models: dict[str, Measured], report: str) -> None:
     """The whole folder at once.
 
-    resamples.npz lets the gate choose its own confidence, and report.html lets it put the verdict on top.
+    resamples.npz lets the gate choose its own confidence, report.html lets it put the verdict on top, and headline.json
+    is flat, for whatever draws numbers over time.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -161,6 +162,7 @@ def _write(folder: Path, scores: dict[str, Any], models: dict[str, Measured], re
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     (beside / "scores.json").write_text(json.dumps(scores, indent=1, allow_nan=False))
+    (beside / "headline.json").write_text(json.dumps(headline(scores), indent=1))
     (beside / "report.html").write_text(report, encoding="utf-8")
     arrays: dict[str, np.ndarray] = {}
     for name, model in models.items():

@@ -9,6 +9,7 @@ import numpy as np
 from components.evaluate.artifacts import Artifact
 from components.evaluate.bootstrap import Redraws, Resampled, resample, resampled_map
 from components.evaluate.coco import coco_summary
+from components.evaluate.errors import error_counts, reliability
 from components.evaluate.matching import Matches, match
 from components.evaluate.measures import AT_50, AveragePrecision, Counts, average_precision, counts, working_thresholds
 from components.evaluate.predictions import Predictions, remembered
@@ -95,6 +96,8 @@ def model_entry(measured: Measured, test: Truth, parts: dict[str, dict[str, np.n
             tag: {value: slice_entry(measured, test, images) for value, images in values.items()}
             for tag, values in parts.items()
         },
+        "ece": rounded(reliability(measured.matches).expected_error),
+        "errors": error_counts(measured.matches, test, measured.predictions, measured.thresholds),
         "size_bytes": facts.get("size_bytes", measured.artifact.path.stat().st_size),
         "latency_ms": facts.get("latency_ms", {}).get("p50", 0.0),
         "latency_p95_ms": facts.get("latency_ms", {}).get("p95", 0.0),

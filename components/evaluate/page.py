@@ -7,7 +7,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from components.evaluate.errors import KINDS, confusion, error_counts, reliability
+from components.evaluate.errors import KINDS, confusion, reliability
 from components.evaluate.gallery import Shown, false_alarms, lost, misses, pictures
 from components.evaluate.measured import Measured
 from components.evaluate.plots import class_bars, precision_recall, reliability_diagram
@@ -42,7 +42,7 @@ def evaluation_page(
         "slices": list(_slices(scores)),
         "artifacts": list(_artifacts(scores)),
         "error_columns": list(sides),
-        "errors": _errors(sides, test),
+        "errors": [(kind, [scores[role]["int8"]["errors"][kind] for role in sides]) for kind in KINDS],
         "confusion_names": [*test.class_names[:MOST_CONFUSED], "nothing"],
         "confusion": list(_confusion(model, test)),
         "honesty": Markup(reliability_diagram({name: reliability(one.matches) for name, one in sides.items()})),
@@ -139,11 +139,6 @@ def _artifacts(scores: dict[str, Any]) -> Any:
             continue
         worst = min(loss["recall"], key=lambda one: loss["recall"][one]["value"])
         yield row | _changed(loss["map_50_95"]) | {"worst": f"{worst} {_signed(loss['recall'][worst]['value'])}"}
-
-
-def _errors(sides: dict[str, Measured], test: Truth) -> list[tuple[str, list[int]]]:
-    counted = [error_counts(one.matches, test, one.predictions, one.thresholds) for one in sides.values()]
-    return [(kind, [one[kind] for one in counted]) for kind in KINDS]
 
 
 def _confusion(model: Measured, test: Truth) -> Any:

@@ -1,5 +1,7 @@
 """Loading what is a detector, refusing what is none, and finding the way back to image pixels."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,14 @@ def write_constant(path: Path, head: np.ndarray, names: str = "{0: 'a', 1: 'b'}"
         model.metadata_props.add(key="names", value=names)
     onnx.save(model, path)
     return path
+
+
+def test_the_device_needs_numpy_and_opencv_only() -> None:
+    script = "import components.shared.detection, sys; print(*sorted(sys.modules))"
+    root = Path(__file__).resolve().parents[2]
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    heavy = {"torch", "ultralytics", "onnxruntime", "onnx", "openvino", "pyarrow", "pydantic", "scipy"}
+    assert not heavy & set(loaded.stdout.split())
 
 
 BLANK = np.zeros((50, 80, 3), np.uint8)
