@@ -57,7 +57,7 @@ def put_row(store: Store, image: np.ndarray, boxes: list, classes: list[int], sp
 def manifest(rows: list[dict]) -> pa.Table:
     """Rows as a table with `repeat` 1, ordered by image as the data set reader orders them."""
     rows = sorted(rows, key=lambda row: row["image_sha256"])
-    table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    table = pa.Table.from_pylist([{name: row[name] for name in ROW_SCHEMA.names} for row in rows], schema=ROW_SCHEMA)
     return table.append_column("repeat", pa.array([1] * len(table), pa.int32()))
 
 

@@ -96,9 +96,12 @@ def _read_training_set(folder: Path) -> tuple[list[str], pa.Table]:
         rows = pq.read_table(folder / "rows.parquet")
     except (OSError, ValueError) as fault:
         raise InvalidInput(f"training set {folder}: expected training_set.json and rows.parquet ({fault})") from fault
-    train = [row for row in rows.select(["split", "boxes"]).to_pylist() if row["split"] == "train"]
+    train = [row for row in rows.select(["split", "boxes", "class_ids"]).to_pylist() if row["split"] == "train"]
     if not any(row["boxes"] for row in train):
         raise InvalidInput(f"training set {folder}: {len(train)} train images and no box in them, expected some")
+    seen = {one for row in train for one in row["class_ids"]}
+    if missing := [name for place, name in enumerate(facts["class_names"]) if place not in seen]:
+        logger.warning("classes without a training box: %s; the detector will not find them", ", ".join(missing))
     return facts["class_names"], rows
 
 

@@ -1,6 +1,8 @@
 """What this machine trains with: device, precision, threads, and its place among the ranks."""
 
+import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import torch
 
 from components.shared.errors import MissingCapability
 from components.train.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,18 @@ def pick_machine(settings: TrainSettings) -> Machine:
         torch.set_num_threads(max(_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1))
         return Machine(torch.device("cpu"), _dtype(settings.precision, False), 0, rank, world_size)
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return Machine(device, _dtype(settings.precision, True), min(settings.workers, _cores()), rank, world_size)
+    return Machine(device, _dtype(settings.precision, True), _workers(settings), rank, world_size)
+
+
+def _workers(settings: TrainSettings) -> int:
+    """Data processes that shared memory has room for: without it they die with a bus error in the first batch."""
+    shared = Path("/dev/shm")
+    needed = settings.workers * 4 * settings.batch_size * 3 * settings.image_size_px**2
+    if not settings.workers or not shared.is_dir() or shutil.disk_usage(shared).free > needed:
+        return min(settings.workers, _cores())
+    free_mb = shutil.disk_usage(shared).free // 2**20
+    logger.warning("shared memory: %d MB free, %d MB wanted: images are loaded in process", free_mb, needed // 2**20)
+    return 0
 
 
 def _cores() -> int:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from ultralytics.nn.tasks import DetectionModel
 
-from components.shared.errors import MissingCapability
+from components.shared.errors import InvalidInput, MissingCapability
 from components.shared.store import Store
 from components.train.checkpoint import write_checkpoint
 from components.train.distill import read_teacher
@@ -138,9 +138,23 @@ def _network(night: Night, train: LabeledImages, plan: Plan) -> DetectionModel:
     gains.box, gains.cls, gains.dfl = settings.box_gain, settings.class_gain, settings.distribution_gain
     gains.epochs = plan.epochs
     network.args = gains
+    if settings.key_classes:
+        network.class_weights = class_weights(night.class_names, settings)
     if night.start.weights:
         take_weights(network, night.start.weights, night.start.class_names)
     return network
+
+
+def class_weights(class_names: Sequence[str], settings: TrainSettings) -> torch.Tensor:
+    """(classes,) float32 with mean 1, so that the class loss as a whole keeps its weight.
+
+    Raises:
+        InvalidInput: a key class is none of the data set's.
+    """
+    if unknown := set(settings.key_classes) - set(class_names):
+        raise InvalidInput(f"train.key_classes: got {sorted(unknown)}, expected some of {list(class_names)}")
+    gains = torch.tensor([settings.key_class_gain if name in settings.key_classes else 1.0 for name in class_names])
+    return gains / gains.mean()
 
 
 def _keeper(night: Night, plan: Plan, machine: Machine):  # type: ignore[no-untyped-def]

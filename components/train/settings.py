@@ -45,6 +45,9 @@ class TrainSettings(Settings):
     box_gain: PositiveFloat = 7.5
     class_gain: PositiveFloat = 0.5
     distribution_gain: PositiveFloat = 1.5
+    key_classes: tuple[str, ...] = ()
+    """Classes that must not be missed: their class loss counts `key_class_gain` times."""
+    key_class_gain: Annotated[float, Field(ge=1.0)] = 2.0
     mosaic: Share = 1.0
     """Chance that an image becomes a mosaic of four."""
     mosaic_off_epochs: NonNegativeInt = 10

@@ -19,7 +19,7 @@ from components.shared.store import FolderStore
 from components.train import loop, tracking
 from components.train.fit import fit_detector
 from components.train.settings import TrainSettings
-from tests.training_sets import shape_rows, write_training_set
+from tests.training_sets import manifest, shape_rows, write_training_set
 
 SMALL = TrainSettings(
     architecture="pico",
@@ -136,6 +136,19 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(
         hook.remove()
     assert json.loads((tmp_path / "out" / "checkpoint" / "model.json").read_bytes())["batch_size"] == 4
     assert "out_of_memory batch_size=8 halved_to=4" in caplog.text
+
+
+def test_a_class_without_an_image_is_said_and_one_class_alone_trains(
+    tmp_path: Path, store: FolderStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = shape_rows(store, train=8, val=2, side_px=96).to_pylist()
+    for row in rows:
+        row["class_ids"] = [0] * len(row["boxes"])
+    training_set = write_training_set(tmp_path / "set", store, manifest(rows), ("disc", "plate"))
+    fit(training_set, store, SMALL.changed(epochs=1, key_classes=("disc",)), tmp_path / "two")
+    assert "classes without a training box: plate" in caplog.text
+    alone = write_training_set(tmp_path / "alone", store, manifest(rows), ("disc",))
+    assert fit(alone, store, SMALL.changed(epochs=1), tmp_path / "one")["epochs"] == 1
 
 
 def test_a_teacher_is_heard_beside_the_labels(tmp_path: Path, store: FolderStore, training_set: Path) -> None:

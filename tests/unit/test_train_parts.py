@@ -12,6 +12,7 @@ from components.train.distill import distance, read_teacher
 from components.train.loop import count_steps
 from components.train.machine import pick_machine
 from components.train.network import build_network, read_architecture, take_weights
+from components.train.night import class_weights
 from components.train.pictures import Epoch, LabeledImages, batches
 from components.train.settings import TrainSettings
 from components.train.start import find_start
@@ -156,3 +157,10 @@ def test_a_teacher_that_knows_none_of_our_classes_is_refused(tmp_path: Path) -> 
     write_checkpoint(tmp_path, network.state_dict(), facts)
     with pytest.raises(InvalidInput, match="expected some of"):
         read_teacher(tmp_path / "model.pt", ("disc", "ring"), network.stride, torch.device("cpu"))
+
+
+def test_key_classes_weigh_more_and_the_mean_stays() -> None:
+    weights = class_weights(("a", "b", "c"), TrainSettings(key_classes=("b",), key_class_gain=4.0))
+    assert weights.tolist() == pytest.approx([0.5, 2.0, 0.5])
+    with pytest.raises(InvalidInput, match=r"key_classes: got \['d'\]"):
+        class_weights(("a", "b"), TrainSettings(key_classes=("d",)))
