@@ -32,8 +32,9 @@ class BuildEngineSettings(Settings):
     """What TensorRT runs where the graph is not INT8; the decoding of boxes stays FP32."""
     golden_images: PositiveInt = Field(default=8, le=64)
     """Training images that travel with the engines for the device's self-test."""
-    min_golden_found: float = Field(default=0.0, ge=0, le=1)
-    """Share of the FP32 reference's boxes on the golden images that a target must find again."""
+    min_golden_found: float = Field(default=0.5, ge=0, le=1)
+    """Share of the FP32 reference's boxes on the golden images that a target must find again: a converter that
+    miscompiles misses most of them, INT8 alone a few that score close to the threshold."""
     threads: PositiveInt = 2
     """Of the runtime while latency is measured."""
     warm_up_runs: NonNegativeInt = 10

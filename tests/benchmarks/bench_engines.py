@@ -5,8 +5,10 @@ Untrained weights at 640 px; every runtime takes its turn in each round, so that
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import re
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +19,10 @@ import numpy as np
 
 from components.build_engine.latency import load_network
 from components.build_engine.openvino_ir import write_ir
+from components.calibrate.graph import float_nodes
 from components.calibrate.images import network_inputs
+from components.calibrate.observe import observe
+from components.calibrate.placement import place
 from components.calibrate.quantize import quantize_detector
 from components.calibrate.settings import CalibrateSettings
 from components.calibrate.source import read_source
@@ -64,6 +69,10 @@ def compare(model: Path, images: list[Path], threads: int, rounds: int) -> None:
     int8 = model.with_suffix(".int8.onnx")
     record, seconds = timed(lambda: quantize_detector(model, images, int8, CalibrateSettings(method="min-max")))
     bare = timed(lambda: forward(model, images))[1]
+    few, many = (peak_memory(model, images, times) for times in (1, 4))
+    print(
+        f"{model.stem:8} peak memory of observing {len(images)} images {few:.0f} MB, of four times as many {many:.0f} MB"
+    )
     folders = {name: model.parent / f"{model.stem}-{name}" for name in ("fp32", "int8")}
     for name, source in (("fp32", model), ("int8", int8)):
         folders[name].mkdir()
@@ -107,6 +116,19 @@ def forward(model: Path, images: list[Path]) -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for pixels in network_inputs(images, source.size_px):
         session.run(None, {source.input_name: pixels})
+
+
+def peak_memory(model: Path, images: list[Path], times: int) -> float:
+    """Megabytes of a process of its own that observes the images `times` over."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_observe, (model, images * times))
+
+
+def _observe(model: Path, images: list[Path]) -> float:
+    source = read_source(model)
+    tensors = place(source.model, float_nodes(source.model)).activations
+    observe(source, tensors, network_inputs(images, source.size_px), len(images), threads=2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def with_nncf(xml: Path, images: list[Path]) -> Path:
