@@ -144,7 +144,7 @@ def _expect_skip(recipe: Recipe, workspace: Workspace) -> None:
 
 def _bring_report(workspace: Workspace, store: Store, release: Release) -> Path:
     report = workspace.root / "report.html"
-    store.fetch(f"{release.prefix}/reports/evaluation.html", report)
+    store.fetch(f"{release.prefix}/decision/report.html", report)
     return report
 
 
