@@ -70,9 +70,7 @@ def compare(model: Path, images: list[Path], threads: int, rounds: int) -> None:
     record, seconds = timed(lambda: quantize_detector(model, images, int8, CalibrateSettings(method="min-max")))
     bare = timed(lambda: forward(model, images))[1]
     few, many = (peak_memory(model, images, times) for times in (1, 4))
-    print(
-        f"{model.stem:8} peak memory of observing {len(images)} images {few:.0f} MB, of four times as many {many:.0f} MB"
-    )
+    print(f"{model.stem:8} peak memory: {len(images)} images {few:.0f} MB, four times as many {many:.0f} MB")
     folders = {name: model.parent / f"{model.stem}-{name}" for name in ("fp32", "int8")}
     for name, source in (("fp32", model), ("int8", int8)):
         folders[name].mkdir()
