@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.release.seal import seal, seal_name
-from components.shared.digests import canonical_json, digest_file
+from components.shared.digests import canonical_json, digest_bytes, digest_file
 from components.shared.errors import InvalidInput
 from components.shared.releases import release_prefix
 from components.shared.signatures import SigningKey
@@ -27,11 +27,8 @@ PLACES = {
 """Folder of the bundle for every artifact that comes as a folder."""
 
 
-def lay_out(paths: dict[str, Path], folder: Path) -> list[dict[str, Any]]:
+def lay_out(paths: dict[str, Path], folder: Path) -> None:
     """Gather a night's artifacts under the bundle's names, by link where the disk allows.
-
-    Returns:
-        path, sha256 and size of every file, in order of their paths.
 
     Raises:
         InvalidInput: an artifact is missing or empty, or two of them claim one name.
@@ -46,15 +43,16 @@ def lay_out(paths: dict[str, Path], folder: Path) -> list[dict[str, Any]]:
         if not paths[name].is_file():
             raise InvalidInput(f"release: report {name!r} at {paths[name]} is missing")
         _place(paths[name], folder / "reports" / f"{name}.html")
-    return list_files(folder)
 
 
 def list_files(folder: Path) -> list[dict[str, Any]]:
     """path, sha256 and size of every file below `folder`, in order of their paths."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(digest_file, files))
     return [
-        {"path": file.relative_to(folder).as_posix(), "sha256": digest_file(file), "size": file.stat().st_size}
-        for file in files
+        {"path": file.relative_to(folder).as_posix(), "sha256": digest, "size": file.stat().st_size}
+        for file, digest in zip(files, digests, strict=True)
     ]
 
 
@@ -68,7 +66,7 @@ def write_bundle(store: Store, record: dict[str, Any], folder: Path, key: Signin
     """Send the files, then the seal, then release.json: a bundle without it was never finished.
 
     Args:
-        folder: The bundle's files; release.json and the seal are made here.
+        folder: The bundle's files; the seal is made beside it.
         key: Seals the bundle.
 
     Raises:
@@ -78,9 +76,8 @@ def write_bundle(store: Store, record: dict[str, Any], folder: Path, key: Signin
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda file: store.send(folder / file["path"], f"{prefix}/{file['path']}"), record["files"]))
     data = release_bytes(record)
-    (folder / "release.json").write_bytes(data)
     signature = folder.with_name("release.sig")
-    seal(folder, key, signature)
+    seal([*record["files"], {"path": "release.json", "sha256": digest_bytes(data)}], key, signature)
     store.send(signature, seal_name(prefix, data))
     if not store.put_new(f"{prefix}/release.json", data) and store.get(f"{prefix}/release.json") != data:
         raise InvalidInput(

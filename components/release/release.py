@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
-BUNDLE = "yanshan.bundle"
 
 
 def release_night(
@@ -140,7 +139,6 @@ def _describe(client: "MlflowClient", night: Night, made: Release, place: str) -
     if not found or found[0].tags.get(DIGEST) == made.digest:
         return  # deleted from the registry, or described already
     run_id = str(found[0].run_id)
-    client.set_model_version_tag(name, version, BUNDLE, place)
     artifacts = f"#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts"
     text = description(night, made.version, place, artifacts)
     client.update_model_version(name, version, text)

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,21 @@ def seal_name(prefix: str, release_json: bytes) -> str:
     return f"{prefix}/release.{digest_bytes(release_json)[:16]}.sig"
 
 
-def seal(folder: Path, key: SigningKey, signature: Path) -> None:
-    """Sign every file below `folder` into `signature`, a Sigstore bundle."""
-    from model_signing import signing
-    from model_signing._signing import sign_ec_key
+def seal(files: Sequence[Mapping[str, Any]], key: SigningKey, signature: Path) -> None:
+    """Sign the digests of `files` (path and sha256 each) into `signature`, a Sigstore bundle.
 
+    What `model_signing sign` writes for a folder that holds these files, without reading them once more.
+    """
+    from model_signing import manifest
+    from model_signing._hashing.hashing import Digest
+    from model_signing._signing import sign_ec_key, signing
+
+    kind = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False})
+    items = [kind.new_item(file["path"], Digest("sha256", bytes.fromhex(file["sha256"]))) for file in files]
     # The public call takes a key in a file only; a key service has no file, so the signer is handed its key.
     signer = sign_ec_key.Signer.__new__(sign_ec_key.Signer)
     signer._private_key = key  # type: ignore[assignment]
-    config = signing.Config()
-    config._signer = signer
-    config.sign(folder, signature)
+    signer.sign(signing.Payload(manifest.Manifest("bundle", items, kind))).write(signature)
 
 
 def check_seal(folder: Path, signature: Path, keys: Sequence[TrustedKey]) -> TrustedKey:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +59,8 @@ def log_night(client: "MlflowClient", run_id: str, night: Night, pages: Path) ->
     from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 
     params = [Param(key[:250], str(value)[:6000]) for key, value in flat(night.model.get("settings", {}), "train")]
-    client.log_batch(run_id, metrics=[*_metrics(night), *_curves(night)], params=params[:100])
-    tags = provenance(night)
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    tags = [RunTag(key, value) for key, value in provenance(night).items()]
+    client.log_batch(run_id, metrics=[*_metrics(night), *_curves(night)], params=params[:100], tags=tags)
     client.log_inputs(run_id, [DatasetInput(dataset_of(night), [InputTag("mlflow.data.context", "training")])])
     client.log_text(run_id, environment(), "environment/requirements.txt")
     client.log_artifacts(run_id, str(pages))
@@ -123,8 +121,9 @@ def code_version() -> str:
 
 def environment() -> str:
     """Every installed package with its version, one a line."""
-    pins = {f"{one.metadata['Name']}=={one.version}" for one in metadata.distributions() if one.metadata["Name"]}
-    return "\n".join(sorted(pins, key=str.lower)) + "\n"
+    # Names of the folders that hold the metadata: reading the metadata of 200 packages takes seconds.
+    folders = {info.stem for place in sys.path for info in Path(place).glob("*.dist-info")}
+    return "\n".join(sorted((name.replace("-", "==", 1) for name in folders), key=str.lower)) + "\n"
 
 
 def flat(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from components.shared.signatures import TrustedKey, signed_by
 from components.shared.store import Store
 
 SCHEMA = 1
+CHUNK = 64
 Sign = Callable[[bytes], list[dict[str, str]]]
 
 
@@ -57,8 +58,11 @@ def read_ledger(store: Store, model_name: str) -> list[Record]:
         InvalidInput: a record is missing, unreadable, or does not name the one before it.
     """
     count = _count(store, model_name)
+    # A thread takes many records at once: on a local disk handing them out one by one costs more than reading them.
+    parts = [range(start, min(start + CHUNK, count + 1)) for start in range(1, count + 1, CHUNK)]
     with ThreadPoolExecutor(16) as pool:
-        records = list(pool.map(lambda seq: _read(store, model_name, seq), range(1, count + 1)))
+        chunks = pool.map(lambda part: [_read(store, model_name, seq) for seq in part], parts)
+        records = [record for chunk in chunks for record in chunk]
     before = None
     for record in records:
         _check_link(store, model_name, before, record)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.release.bundle import release_bytes
+from components.release.bundle import list_files, release_bytes
 from components.release.seal import seal, seal_name
 from components.release.verification import reconcile, verify
 from components.shared.digests import canonical_json, digest_bytes
@@ -140,7 +140,7 @@ def test_edited_scores_under_a_stranger_s_seal_are_refused(reviewed: RegistryWor
     data = edited_scores(reviewed)
     folder = bring_release(reviewed.store, read_release(reviewed.store, MODEL, 2), tmp_path / "bundle")
     (folder / "release.json").write_bytes(data)
-    seal(folder, new_key_file(tmp_path / "mallory.pem"), tmp_path / "seal")
+    seal(list_files(folder), new_key_file(tmp_path / "mallory.pem"), tmp_path / "seal")
     reviewed.store.send(tmp_path / "seal", seal_name(f"releases/{MODEL}/2", data))
     with pytest.raises(Refused, match="no trusted key made this seal"):
         reviewed.promote(2, "bob")
