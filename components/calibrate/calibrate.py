@@ -87,7 +87,7 @@ def _calibrate(
             "agreement": compare_files(model, target, others[:COMPARED_IMAGES], settings.threads),
         }
         (int8_folder / "calibration.json").write_text(json.dumps(record, indent=2, sort_keys=True))
-        write_report(report_path, record, chosen, images)
+        write_report(report_path, record, chosen, images, version.class_names)
 
 
 def summarise(record: dict) -> dict[str, str | int | float]:

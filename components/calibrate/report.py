@@ -69,7 +69,9 @@ seed {{ r.settings.seed }}.</p>
 """
 
 
-def write_report(path: Path, record: Mapping[str, Any], chosen: pa.Table, images: Sequence[Path]) -> None:
+def write_report(
+    path: Path, record: Mapping[str, Any], chosen: pa.Table, images: Sequence[Path], class_names: Sequence[str]
+) -> None:
     """Write the page about `record`, with the first of the chosen images."""
     from markupsafe import Markup
 
@@ -83,7 +85,7 @@ def write_report(path: Path, record: Mapping[str, Any], chosen: pa.Table, images
         .render(
             r=record,
             kept=sorted(kept.items()),
-            drawn=_drawn(chosen),
+            drawn=_drawn(chosen, class_names),
             pictures=Markup(shown),
             plot=Markup(_plot(record)),
             widest=sorted(record["ranges"].items(), key=lambda item: -item[1])[:10],
@@ -107,16 +109,17 @@ def _plot(record: Mapping[str, Any]) -> str:
     return figure(fig)
 
 
-def _drawn(chosen: pa.Table) -> list[tuple[str, str]]:
-    """How the chosen images spread over classes and tags."""
+def _drawn(chosen: pa.Table, class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """How the chosen images spread over classes and tags; tags that tell images apart say nothing here."""
     kinds: dict[str, Counter] = {"class": Counter()}
     for ids, tags in zip(chosen["class_ids"].to_pylist(), chosen["tags"].to_pylist(), strict=True):
-        kinds["class"].update(str(number) for number in set(ids or ()))
+        kinds["class"].update(class_names[number] for number in set(ids or ()))
         for key, value in tags or ():
             kinds.setdefault(key, Counter())[value] += 1
     return [
         (kind, ", ".join(f"{value}: {count}" for value, count in counts.most_common(8)))
         for kind, counts in kinds.items()
+        if kind == "class" or len(counts) <= max(8, chosen.num_rows // 4)
     ]
 
 

@@ -97,23 +97,16 @@ def limits(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]
 
 
 def readers(model: onnx.ModelProto, tensors: Sequence[str]) -> set[str]:
-    """Names of the nodes that read one of `tensors`, and of those that only move values towards such a node."""
+    """Names of the nodes that read one of `tensors`, and of those that only moved values into it."""
     graph = Graph(model)
+    found = {node.name for tensor in tensors for node in graph.users[tensor]}
     frontier = list(tensors)
-    found: set[str] = set()
     while frontier:
-        tensor = frontier.pop()
-        found.update(node.name for node in graph.users[tensor])
-        made_by = graph.producer.get(tensor)
+        made_by = graph.producer.get(frontier.pop())
         if made_by is not None and made_by.op_type in MOVES and made_by.name not in found:
             found.add(made_by.name)
-            frontier.extend(name for name in made_by.input[:1] if made_by.op_type != "Concat")
-            frontier.extend(name for name in made_by.input if _is_moved(graph, name) and made_by.op_type == "Concat")
+            frontier.extend(made_by.input)
     return found
-
-
-def _is_moved(graph: Graph, tensor: str) -> bool:
-    return tensor in graph.producer and graph.producer[tensor].op_type in MOVES
 
 
 def search(bench: Workbench, sensitivity: Callable[[str], Mapping[str, float]]) -> tuple[Trial, list[Trial], dict]:

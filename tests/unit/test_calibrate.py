@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from components.calibrate.calibrate import calibrate
 from components.calibrate.quantize import quantize_detector, without_labels
+from components.calibrate.search import readers
 from components.calibrate.settings import CalibrateSettings
 from components.shared.dataset import digest_of, read_dataset, read_rows
 from components.shared.digests import digest_file
@@ -204,3 +205,10 @@ def test_each_single_change_misses_the_cache(
     newer = {"onnx": "99", "onnxruntime": "99", "numpy": "99"}
     monkeypatch.setattr("components.calibrate.calibrate.toolkit", lambda: newer)
     assert not remembered(exported, dataset), "the toolkit"
+
+
+def test_rescuing_an_activation_frees_its_readers_and_what_moved_values_into_it(tmp_path: Path) -> None:
+    model = onnx.load(write_detector(tmp_path / "model.onnx"))
+    pooled = next(node for node in model.graph.node if node.op_type == "MaxPool")
+    assert readers(model, [pooled.output[0]]) == {pooled.name, "/backbone.2"}
+    assert readers(model, [pooled.input[0]]) == {pooled.name}
