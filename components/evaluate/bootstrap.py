@@ -109,36 +109,47 @@ def _resampled_ap(
 def _class_ap(
     weights: np.ndarray, units: np.ndarray, right: np.ndarray, ignored: np.ndarray, num_boxes: np.ndarray
 ) -> np.ndarray:
-    """(b, T) average precision of one class on some redraws; only places of right detections need looking at."""
-    out = np.zeros((len(weights), right.shape[1]), np.float32)
-    out[num_boxes == 0] = np.nan
+    """(b, T) average precision of one class on some redraws; only places of right detections need looking at.
+
+    Redraws lie along the last axis: every pass over the detections is then one over whole rows.
+    """
+    out = np.zeros((right.shape[1], len(weights)), np.float32)
+    places = np.flatnonzero(right.any(axis=1))
+    if len(places):
+        reached_by = _recalls_reached(num_boxes)
+        drawn = np.ascontiguousarray(weights.T)[units[: places[-1] + 1]]
+        plain, hit = np.cumsum(drawn, axis=0)[places], drawn[places]
+        for level in range(right.shape[1]):
+            passed_over = ignored[: places[-1] + 1, level]
+            total = np.cumsum(drawn * ~passed_over[:, None], axis=0)[places] if passed_over.any() else plain
+            out[level] = _level_ap(hit, total, right[places, level], reached_by)
+    out[:, num_boxes == 0] = np.nan
+    return out.T
+
+
+def _level_ap(hit: np.ndarray, total: np.ndarray, right: np.ndarray, reached_by: np.ndarray) -> np.ndarray:
+    """(b,) average precision at one IoU threshold.
+
+    Args:
+        hit: (P, b) how often each place was drawn.
+        total: (P, b) detections drawn down to each place.
+        right: (P,) whether the place is right at this threshold.
+        reached_by: (most boxes + 1, b) recall thresholds that so many hits reach.
+    """
     if not right.any():
-        return out
-    reached_by = _recalls_reached(num_boxes)
-    last = int(np.flatnonzero(right.any(axis=1))[-1]) + 1
-    drawn = weights[:, units[:last]]
-    total = np.cumsum(drawn, axis=1)
-    for level in range(right.shape[1]):
-        places = np.flatnonzero(right[:last, level])
-        if not len(places):
-            continue
-        if ignored[:last, level].any():
-            total = np.cumsum(np.where(ignored[:last, level], 0, drawn), axis=1)
-        hits = np.cumsum(drawn[:, places], axis=1)
-        precision = hits / np.maximum(total[:, places], 1)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        reached = np.take_along_axis(reached_by, hits.astype(np.int64), axis=1)
-        steps = np.diff(reached, axis=1, prepend=np.int16(0))
-        out[:, level] = np.where(num_boxes > 0, (envelope * steps).sum(axis=1) / 101, np.nan)
-        if ignored[:last, level].any():
-            total = np.cumsum(drawn, axis=1)
-    return out
+        return np.zeros(hit.shape[1], np.float32)
+    hits = np.cumsum(hit[right], axis=0)
+    precision = hits / np.maximum(total[right], 1)
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    reached = np.take_along_axis(reached_by, hits.astype(np.intp), axis=0)
+    steps = np.diff(reached, axis=0, prepend=np.int16(0))
+    return np.einsum("pb,pb->b", envelope, steps.astype(np.float32)) / 101
 
 
 def _recalls_reached(num_boxes: np.ndarray) -> np.ndarray:
-    """(b, most boxes + 1) int16: how many of COCO's 101 recall thresholds so many hits reach in each redraw."""
-    hits = np.arange(int(num_boxes.max()) + 1)
-    recall = np.minimum(hits / np.maximum(num_boxes, 1)[:, None].astype(np.float64), 1)
+    """(most boxes + 1, b) int16: how many of COCO's 101 recall thresholds so many hits reach in each redraw."""
+    hits = np.arange(int(num_boxes.max()) + 1)[:, None]
+    recall = np.minimum(hits / np.maximum(num_boxes, 1).astype(np.float64), 1)
     return np.searchsorted(RECALLS, recall, side="right").astype(np.int16)
 
 
