@@ -20,7 +20,7 @@ def choose_images(
     """Rows to calibrate on and rows to compare on, without an image in common.
 
     Strata are rarest class, shift and camera; likeness is judged by brightness, contrast, colour, box sizes and
-    their number. The rows to compare on are a plain draw from the others.
+    their number. The rows to compare on are a plain draw from the others, of those labelled by people where there are.
 
     Args:
         rows: Rows of the split `train` only.
@@ -44,6 +44,8 @@ def choose_images(
     features = np.hstack([_standard(look(candidates)), _standard(_box_features(candidates))])
     taken = pool[_spread(features, _strata(candidates), count, random)]
     others = np.setdiff1d(random.permutation(rows.num_rows), taken, assume_unique=True)
+    by_people = np.array(rows["origin"].to_pylist())[others] != "teacher"
+    others = others[by_people] if by_people.any() else others
     return rows.take(taken), rows.take(others[:held_out])
 
 

@@ -82,3 +82,12 @@ def test_dark_and_bright_pictures_look_different(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), np.full((64, 64, 3), value, np.uint8))
     looks = look_at([tmp_path / "dark.png", tmp_path / "bright.png"])
     assert looks[0, 0] == 20 and looks[1, 0] == 220
+
+
+def test_labels_by_machines_may_calibrate_but_not_judge(lopsided: pa.Table) -> None:
+    origins = ["teacher" if place % 3 else "human" for place in range(lopsided.num_rows)]
+    place = lopsided.column_names.index("origin")
+    rows = lopsided.set_column(place, "origin", pa.array(origins))
+    chosen, held_out = choose_images(rows, 12, 30, 0, by_phash)
+    assert set(held_out["origin"].to_pylist()) == {"human"}
+    assert "teacher" in chosen["origin"].to_pylist()
