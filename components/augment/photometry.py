@@ -11,7 +11,7 @@ Draw = np.random.Generator
 def night(image: np.ndarray, draw: Draw) -> np.ndarray:
     """A dark exposure with a colour cast and the sensor noise that comes with it."""
     light = image.astype(np.float32) * draw.uniform(0.2, 0.5) * draw.uniform(0.8, 1.2, 3).astype(np.float32)
-    return _bytes(light + draw.normal(0, draw.uniform(4, 10), image.shape).astype(np.float32))
+    return _bytes(light + draw.uniform(4, 10) * draw.standard_normal(image.shape, np.float32))
 
 
 def motion_blur(image: np.ndarray, draw: Draw) -> np.ndarray:
@@ -26,7 +26,7 @@ def motion_blur(image: np.ndarray, draw: Draw) -> np.ndarray:
 
 def noise(image: np.ndarray, draw: Draw) -> np.ndarray:
     """Sensor noise as at a high gain."""
-    return _bytes(image + draw.normal(0, draw.uniform(6, 20), image.shape).astype(np.float32))
+    return _bytes(image + draw.uniform(6, 20) * draw.standard_normal(image.shape, np.float32))
 
 
 def compression(image: np.ndarray, draw: Draw) -> np.ndarray:
