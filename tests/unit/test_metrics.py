@@ -5,13 +5,17 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from components.evaluate.coco import coco_dataset, coco_results, coco_summary, own_summary
 from components.evaluate.matching import ANY_AREA, LARGE, MEDIUM, SMALL, match
 from components.evaluate.measures import average_precision, counts, curve, working_thresholds
-from components.evaluate.predictions import Predictions
-from components.evaluate.truth import Truth
+from components.evaluate.predictions import Predictions, predict
+from components.evaluate.settings import EvaluateSettings
+from components.evaluate.truth import Truth, truth_of_rows
+from components.shared.dataset import ROW_SCHEMA
+from tests import block_world
 
 
 def fixture(seed: int, images: int = 30, classes: int = 4, boxes: int = 200, found: int = 600):
@@ -114,3 +118,10 @@ def test_a_working_threshold_is_the_lowest_score_that_is_precise_enough() -> Non
     tally = counts(matches, truth, thresholds)
     assert tally.boxes.sum() == (~truth.crowd).sum()
     assert (tally.hits <= tally.boxes).all() and tally.hits.sum() > 0 and tally.alarms.sum() > 0
+
+
+def test_without_val_images_every_class_works_at_a_quarter(tmp_path: Path) -> None:
+    rows = pa.Table.from_pylist([], schema=ROW_SCHEMA)
+    nothing = truth_of_rows(rows, ["red", "green", "blue"], [])
+    seen = predict(block_world.write_detector(tmp_path / "m.onnx"), nothing, EvaluateSettings())
+    assert working_thresholds(match(nothing, seen), nothing, 0.8).tolist() == [0.25] * 3
