@@ -13,7 +13,7 @@ pin() {
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --output-file "$output"
 }
 
-pin images/constraints.txt pyproject.toml --extra all --extra dev --extra rtx "$@"
+pin images/constraints.txt pyproject.toml --extra all --extra dev --extra edge --extra rtx "$@"
 pin_image() {
     kind=$1
     shift
