@@ -208,3 +208,45 @@ def _open(store: str) -> Store:
     from components.shared.store import open_store
 
     return open_store(_as_uri(store))
+
+
+@dataset.command("review-queue")
+@click.argument("version", default="newest")
+@click.option("--model", type=click.Path(exists=True, path_type=Path), help="Instead of the champion: .onnx or .xml.")
+@click.option("--model-name", default="parts-detector", show_default=True, help="Whose champion doubts the labels.")
+@click.option("--key-class", "key_classes", multiple=True, help="A class that must not be missed; may be repeated.")
+@click.option("--limit", default=200, show_default=True, help="Images at most.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@_common
+def review_queue(
+    version: str,
+    model: Path | None,
+    model_name: str,
+    key_classes: tuple[str, ...],
+    limit: int,
+    output: Path,
+    store_uri: str,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Labels that the champion doubts, for people to look at: Label Studio tasks and CVAT XML."""
+    from components.intake.history import find_version
+    from components.intake.review_queue import write_queue
+
+    store = _open(store_uri)
+    chosen = find_version(store, name, version)
+    with tempfile.TemporaryDirectory() as scratch:
+        detector = model or _champion(store, model_name, Path(scratch))
+        count = write_queue(store, chosen, detector, key_classes, limit, output)
+    told = {"dataset": chosen.digest, "images": count, "folder": str(output)}
+    click.echo(json.dumps(told) if as_json else f"{count} images to look at in {output}")
+
+
+def _champion(store: Store, model_name: str, folder: Path) -> Path:
+    from components.shared.errors import InvalidInput
+    from components.shared.releases import bring_release, champion
+
+    release = champion(store, model_name)
+    if release is None:
+        raise InvalidInput(f"{store.uri}: {model_name!r} has no champion yet; promote a version or name a --model")
+    return bring_release(store, release, folder, "models") / "models" / "model.onnx"
