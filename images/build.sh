@@ -44,7 +44,7 @@ for port in (38741, 0):
         break
     except OSError:
         pass')
-    "$python" -m http.server --bind 127.0.0.1 --directory "$wheels" "$port" >/dev/null 2>&1 &
+    "$python" -m http.server --bind 127.0.0.1 --directory "$wheels" "$port" >/dev/null 2>&1 9>&- &
     trap "kill $!; rm -rf '$context'" EXIT
 }
 
@@ -64,6 +64,11 @@ build() {
 context=$(mktemp -d)
 git archive "$commit" components images | tar --extract --directory "$context"
 mkdir -p "$wheels"
+# One build at a time: two would serve packages from two addresses, and Docker's cache goes by the address.
+if command -v flock >/dev/null; then
+    exec 9>"$wheels/.lock"
+    flock 9
+fi
 choose_base
 serve_packages
 for kind in "$@"; do
