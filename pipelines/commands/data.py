@@ -41,6 +41,7 @@ def intake(inbox: str, store_uri: str, report: Path | None, changes: tuple[str, 
         except YanshanError as refusal:
             if as_json and (folder / "findings.parquet").exists():
                 _print_refused(refusal, read_findings((folder / "findings.parquet").read_bytes()))
+                raise SystemExit(refusal.exit_code) from refusal
             raise
         findings = read_findings((folder / "findings.parquet").read_bytes())
     if as_json:
@@ -55,10 +56,11 @@ def intake(inbox: str, store_uri: str, report: Path | None, changes: tuple[str, 
 
 
 def _print_refused(refusal: Exception, findings: list) -> None:
-    """The findings of a refused batch; the error itself follows on standard error."""
+    """The findings of a refused batch with the error in one JSON value, and the error for people."""
     counts = {action: sum(found.action == action for found in findings) for action in ("repaired", "quarantined")}
     listed = [vars(finding) for finding in findings]
     click.echo(json.dumps({"dataset": "", "accepted": 0, **counts, "findings": listed, "error": str(refusal)}))
+    click.echo(f"yanshan: {refusal}", err=True)
 
 
 def _setting(change: str) -> tuple[str, object]:
@@ -165,6 +167,8 @@ def verify(version: str, store_uri: str, name: str, as_json: bool) -> None:
         for problem in found:
             click.echo(problem)
         click.echo(f"{chosen.digest}: {len(found) or 'no'} problems in {chosen.counts['images']} images")
+    if found and as_json:
+        raise SystemExit(InvalidInput.exit_code)
     if found:
         raise InvalidInput(f"data set {chosen.digest[:12]}: {len(found)} problems; restore these objects from a copy")
 

@@ -109,7 +109,8 @@ def test_a_refused_batch_is_refused_with_its_findings(tmp_path: Path) -> None:
     (inbox / "labels.json").write_text(json.dumps(document))
     words = ["--inbox", str(inbox), "--store", str(tmp_path / "store"), "--json", "--report", str(tmp_path / "r.html")]
     answer = CliRunner().invoke(intake, words)
-    assert isinstance(answer.exception, InvalidInput) and "5 of 24 rows" in str(answer.exception)
+    assert answer.exit_code == 2 and "5 of 24 rows" in answer.stderr
     told = json.loads(answer.stdout)
+    assert "5 of 24 rows" in told["error"]
     assert told["dataset"] == "" and told["quarantined"] == 5 and "Refused" in (tmp_path / "r.html").read_text()
     assert not list((tmp_path / "store").rglob("datasets/*"))

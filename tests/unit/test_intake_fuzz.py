@@ -19,7 +19,7 @@ from tests.intake_defects import LARGE, clean, encoded, picture
 from tests.intake_fuzz import FORMATS, broken_export
 from tests.unit.test_intake_defects import write
 
-EXAMPLES = int(os.environ.get("YANSHAN_FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("YANSHAN_FUZZ_EXAMPLES", "15"))
 """`make bench` runs many more."""
 LENIENT = {"max_quarantined_share": 1.0, "max_quarantined_share_of_one": 1.0, "class_names": ["crate", "ball"]}
 
