@@ -126,7 +126,9 @@ def _complete(
         run_id = find_run(client, tracking_uri, night)
         version = _registered(client, night.model_name, night.run_key)
         if not version:
-            version = _register(client, night, run_id, bundle, Path(scratch))
+            _register(client, night, run_id, bundle, Path(scratch))
+            # Two releases of one night at once, on a server: both go on with the version that was registered first.
+            version = _registered(client, night.model_name, night.run_key)
         record = release_record(night, version, bundle)
         write_bundle(store, record, bundle, key)
     return read_release(store, night.model_name, version)
@@ -170,17 +172,16 @@ def release_record(night: Night, version: int, bundle: Path) -> dict[str, Any]:
     }
 
 
-def _register(client: "MlflowClient", night: Night, run_id: str, bundle: Path, scratch: Path) -> int:
+def _register(client: "MlflowClient", night: Night, run_id: str, bundle: Path, scratch: Path) -> None:
     pages = scratch / "pages"
     for part in ("reports", "scores", "decision"):
         shutil.copytree(bundle / part, pages / part)
     log_night(client, run_id, night, pages)
     model_id = log_model(client, run_id, night, bundle, scratch / "model")
     _ensure_model(client, night.model_name)
-    made = client.create_model_version(
+    client.create_model_version(
         night.model_name, f"models:/{model_id}", run_id, tags=provenance(night) | gate_tags(night), model_id=model_id
     )
-    return int(made.version)
 
 
 def _registered(client: "MlflowClient", model_name: str, run_key: str) -> int:
