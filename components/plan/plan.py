@@ -50,9 +50,7 @@ def worth_a_night(
 def _check(version: DatasetVersion) -> None:
     counts = {name: version.counts[name] for name in ("train", "val", "frozen_test", "boxes")}
     if not all(counts.values()):
-        raise InvalidInput(
-            f"data set {version.digest[:12]}: {counts}, expected one of each or more; label more"
-        )
+        raise InvalidInput(f"data set {version.digest[:12]}: {counts}, expected one of each or more; label more")
 
 
 def _decide(

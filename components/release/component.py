@@ -52,8 +52,10 @@ def release_model(
     from components.shared.store import open_store
 
     chosen = start_step("release", ReleaseSettings, settings)
-    folders = dict(dataset=dataset, checkpoint=checkpoint, onnx_model=onnx_model, int8_model=int8_model, engines=engines, scores=scores, decision=decision)  # fmt: skip
-    reports = dict(intake=intake_report, augment=augment_report, training=training_report, calibration=calibration_report, evaluation=evaluation_report)  # fmt: skip
-    paths = {name: Path(artifact.path) for name, artifact in (folders | reports).items()}
+    artifacts = [dataset, checkpoint, onnx_model, int8_model, engines, scores, decision]
+    names = ["dataset", "checkpoint", "onnx_model", "int8_model", "engines", "scores", "decision"]
+    artifacts += [intake_report, augment_report, training_report, calibration_report, evaluation_report]
+    names += ["intake", "augment", "training", "calibration", "evaluation"]
+    paths = {name: Path(artifact.path) for name, artifact in zip(names, artifacts, strict=True)}
     record = release_night(paths, open_store(store_uri), model_name, chosen, Path(release_record.path))
     release_record.metadata.update(record)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from components.shared.settings import Kind, read_settings
@@ -47,9 +48,9 @@ def _end_with_the_run() -> None:
         return
 
     def watch() -> None:
-        while os.path.exists(f"/proc/{run_pid}"):
+        while Path("/proc", run_pid).exists():
             time.sleep(0.5)
         os._exit(75)
 
-    if os.path.exists("/proc/self"):
+    if Path("/proc/self").exists():
         threading.Thread(target=watch, daemon=True, name="end-with-the-run").start()
