@@ -119,7 +119,7 @@ def _complete(
     settings: ReleaseSettings,
     key: SigningKey,
 ) -> Release:
-    with tempfile.TemporaryDirectory(prefix=".release-", dir=paths["scores"].parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix="yanshan-release-") as scratch:
         bundle = Path(scratch) / "bundle"
         lay_out(paths, bundle)
         (bundle / "MODEL_CARD.md").write_text(model_card(night, settings))
