@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ class LabeledImages(YOLODataset):
 
     def get_labels(self) -> list[dict]:
         return self._labels
+
+    def cache_images(self) -> None:
+        """As the parent's, without its progress bar, which no setting silences."""
+        with ThreadPoolExecutor() as pool:
+            loaded = list(pool.map(self.load_image, range(self.ni)))
+        images, self.im_hw0, self.im_hw = (list(part) for part in zip(*loaded, strict=True))
+        self.ims: Any = self._ImageCache(images)
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> tuple:
         """As the parent's.
