@@ -15,7 +15,6 @@ from pipelines.commands.models import models
 from tests.integration.test_train import SMALL
 from tests.training_sets import shape_rows, write_training_set
 
-
 QUICK = ("pico", "mobilenetv3")
 
 
