@@ -4,6 +4,9 @@ BIN := .venv/bin
 WORKSPACE ?= .yanshan
 TESTS ?=
 
+# Every step is a process of its own: without bytecode each pays seconds more for its imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-containers check bench images lock clean
 

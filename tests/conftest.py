@@ -4,10 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from components.shared.store import Store, open_store
 
 GOLDEN = Path(__file__).parent / "golden"
+open_image = Image.open
+
+
+@pytest.fixture(autouse=True)
+def pillow_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics replaces Pillow's `open` for the whole process; outside the training image nobody does."""
+    monkeypatch.setattr(Image, "open", open_image)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -178,6 +178,7 @@ def test_the_command_prints_every_finding(tmp_path: Path, monkeypatch: pytest.Mo
         "disk": "ok",
         "inbox": "unknown",
         "store": "ok",
+        "test set": "unknown",
         "registry": "ok",
         "pipeline": "ok",
     }
