@@ -216,4 +216,7 @@ def _bring_report(place: Place, version: int) -> str:
 
     folder = place.workspace / "reviews" / f"{place.model_name}-{version}"
     release = read_release(place.store, place.model_name, version)
-    return str(bring_release(place.store, release, folder, "reports") / "reports" / "evaluation.html")
+    verdict_on_top, page = "decision/report.html", "reports/evaluation.html"
+    if any(file["path"] == verdict_on_top for file in release.record["files"]):
+        page = verdict_on_top
+    return str(bring_release(place.store, release, folder, page) / page)
