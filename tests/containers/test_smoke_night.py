@@ -140,9 +140,14 @@ def test_a_second_night_finds_nothing_new(first: Run, night: Night) -> None:
     assert again.steps["plan-night"].outputs == {"Output": "skip"}
 
 
-def test_the_models_are_those_of_a_laptop_to_the_byte(first: Run, store: Store, place: Path) -> None:
-    command = [sys.executable, "-m", "pipelines", "run", "smoke", "--inbox", str(place / "inbox")]
-    subprocess.run([*command, "--workspace", str(place / "laptop"), "--quiet"], cwd=ROOT, check=True)
+def test_the_models_are_those_of_a_laptop_to_the_byte(
+    first: Run, store: Store, place: Path, s3: S3, inbox: str
+) -> None:
+    command = [sys.executable, "-m", "pipelines", "run", "smoke", "--inbox", inbox, "--quiet"]
+    reaching = {"AWS_ENDPOINT_URL_S3": f"http://{s3.outside}", "AWS_ACCESS_KEY_ID": s3.access_key}
+    reaching |= {"AWS_SECRET_ACCESS_KEY": s3.secret_key}
+    environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"} | reaching
+    subprocess.run([*command, "--workspace", str(place / "laptop")], cwd=ROOT, check=True, env=environment)
     here = open_store((place / "laptop" / "store").as_uri())
     bundles = {}
     for name, where in (("pods", store), ("laptop", here)):
