@@ -17,6 +17,7 @@ def evaluate_models(
     scores: dsl.Output[dsl.Artifact],
     evaluation_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
 ):
     """Measure challenger and champion side by side on the frozen test set, float and INT8.
 
@@ -31,7 +32,9 @@ def evaluate_models(
         scores: Folder with scores.json and what the gate needs to decide again later.
         evaluation_report: Self-contained page for the reviewer.
         metrics: The headline numbers for the KFP UI.
+        confusion: Confusion matrix of the INT8 model at its working thresholds, for the KFP UI.
     """
+    import json
     from pathlib import Path
 
     from components.evaluate.evaluate import evaluate_night
@@ -51,3 +54,5 @@ def evaluate_models(
         Path(evaluation_report.path),
     )
     metrics.metadata.update(headline)
+    drawn = json.loads((Path(scores.path) / "confusion.json").read_text())
+    confusion.log_confusion_matrix(drawn["categories"], drawn["matrix"])

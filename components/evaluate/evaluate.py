@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from components.evaluate.artifacts import challenger_artifacts, champion_artifacts
 from components.evaluate.bootstrap import redraw
 from components.evaluate.differences import differences
+from components.evaluate.errors import confusion
 from components.evaluate.measured import Measured, measure, model_entry
 from components.evaluate.page import evaluation_page
 from components.evaluate.settings import EvaluateSettings
@@ -75,7 +76,7 @@ def evaluate_night(
         scores["units"] = redraws.weights.shape[1]
         scores["leaks"] = count_leaks(test_rows, read_rows(store, version, "train"))
         report = evaluation_page(scores, models, test, settings)
-        _write(scores_folder, scores, models, report)
+        _write(scores_folder, scores, models, report, _confused(models["challenger.int8"], test))
         report_path.parent.mkdir(parents=True, exist_ok=True)
         report_path.write_text(report, encoding="utf-8")
     logger.info("test_images=%d leaks=%d scores=%s", len(test.images), scores["leaks"], scores_folder / "scores.json")
@@ -150,11 +151,19 @@ def _scores(
     }
 
 
-def _write(folder: Path, scores: dict[str, Any], models: dict[str, Measured], report: str) -> None:
+def _confused(model: Measured, test: Truth) -> dict[str, Any]:
+    """Boxes by labelled class (rows; the last is none) and by found class, as the KFP UI draws them."""
+    table = confusion(test, model.predictions, model.thresholds)
+    return {"categories": [*test.class_names, "nothing"], "matrix": table.astype(int).tolist()}
+
+
+def _write(
+    folder: Path, scores: dict[str, Any], models: dict[str, Measured], report: str, confused: dict[str, Any]
+) -> None:
     """The whole folder at once.
 
-    resamples.npz lets the gate choose its own confidence, report.html lets it put the verdict on top, and headline.json
-    is flat, for whatever draws numbers over time.
+    resamples.npz lets the gate choose its own confidence, report.html lets it put the verdict on top, headline.json is
+    flat, for whatever draws numbers over time, and confusion.json is for the KFP UI.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -163,6 +172,7 @@ def _write(folder: Path, scores: dict[str, Any], models: dict[str, Measured], re
     beside.mkdir(parents=True)
     (beside / "scores.json").write_text(json.dumps(scores, indent=1, allow_nan=False))
     (beside / "headline.json").write_text(json.dumps(headline(scores), indent=1))
+    (beside / "confusion.json").write_text(json.dumps(confused))
     (beside / "report.html").write_text(report, encoding="utf-8")
     arrays: dict[str, np.ndarray] = {}
     for name, model in models.items():

@@ -86,6 +86,14 @@ def test_scores_hold_float_and_int8(released: Outcome) -> None:
         assert scores["challenger"][precision]["size_bytes"] > 10_000
 
 
+def test_the_confusion_matrix_is_drawn_by_the_kfp_ui(released: Outcome) -> None:
+    (output,) = Path(released.folder).glob("nightly-retrain-*/evaluate-models/executor_output.json")
+    confusion = json.loads(output.read_text())["artifacts"]["confusion"]["artifacts"][0]["metadata"]
+    categories = [one["displayName"] for one in confusion["confusionMatrix"]["annotationSpecs"]]
+    assert categories == [*SHAPES, "nothing"]
+    assert len(confusion["confusionMatrix"]["rows"]) == len(categories)
+
+
 def test_every_artifact_lies_where_the_outcome_says(released: Outcome) -> None:
     expected = "dataset intake_report training_set augment_report checkpoint training_report onnx_model int8_model"
     expected += " calibration_report engines scores evaluation_report decision verdict release_record"
