@@ -40,7 +40,7 @@ check: .venv/.ready ## lint, format, types
 	$(BIN)/mypy components pipelines
 
 bench: .venv/.ready ## every benchmark, each against a named peer in the same run
-	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file || exit 1; done
 
 images: ## container images, with plain Docker
 	images/build.sh
