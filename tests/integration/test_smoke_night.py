@@ -72,8 +72,9 @@ def test_mlflow_holds_the_version_as_challenger(released: Outcome, place: Path) 
 
 
 def test_what_the_refused_night_had_done_is_not_paid_for_again(refused: Outcome, released: Outcome) -> None:
-    assert released.seconds["train-detector"] < max(3.0, refused.seconds["train-detector"] / 2)
+    assert "epoch=1/1" in (Path(refused.folder) / "run.log").read_text()
     log = (Path(released.folder) / "run.log").read_text()
+    assert "epoch=" not in log
     for step in ("augment", "train", "export", "calibrate", "build_engine"):
         assert f"step={step} remembered" in log
 
