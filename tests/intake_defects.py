@@ -337,6 +337,7 @@ LABEL_STUDIO = [
     studio("keypoint", "BOX_SHAPE", "quarantined",
            lambda t: t["annotations"][0]["result"][0].update(type="keypointlabels")),
     studio("cancelled", "LBL_MISSING", "quarantined", lambda t: t["annotations"][0].update(was_cancelled=True)),
+    studio("answer without a result", "LBL_MISSING", "quarantined", lambda t: t["annotations"][0].pop("result")),
     studio("predictions only", "LBL_MISSING", "quarantined",
            lambda t: t.update(predictions=t.pop("annotations"), annotations=[])),
     studio("never answered", "LBL_MISSING", "quarantined", lambda t: t.update(annotations=[])),

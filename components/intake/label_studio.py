@@ -90,9 +90,9 @@ def _image(task: dict[str, Any], lookup: ImageLookup) -> LabeledImage:
     url = next((value for value in (data.get("image"), data.get("img"), data.get("url")) if isinstance(value, str)), "")
     source = text(url or f"task {task.get('id')}")
     file = _find(url, lookup)
-    answers = [answer for answer in _answers(task) if not answer.get("was_cancelled")]
+    answers = [one for one in _answers(task) if isinstance(one.get("result"), list) and not one.get("was_cancelled")]
     if not answers:
-        why = "only predictions" if task.get("predictions") else "no answer that was not cancelled"
+        why = "only predictions" if task.get("predictions") else "no answer with a result that was not cancelled"
         return LabeledImage(source, file, findings=(Finding(source, "", Code.LBL_MISSING, QUARANTINED, why),))
     readings = [_reading(source, answer) for answer in answers]
     labels, findings = readings[0][0], readings[0][1]

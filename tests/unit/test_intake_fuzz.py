@@ -41,13 +41,15 @@ def test_a_broken_export_is_refused_or_told_about(format: str) -> None:
             version = newest(store, "main")
             assert version is not None and version.digest == taken["digest"]
             findings = read_findings((root / "dataset" / "findings.parquet").read_bytes())
-            for row in read_rows(store, version).to_pylist():
+            rows = read_rows(store, version).to_pylist()
+            for row in rows:
                 assert len(row["boxes"]) == len(row["class_ids"])
                 for x0, y0, x1, y1 in row["boxes"]:
                     assert 0 <= x0 < x1 <= row["width_px"] and 0 <= y0 < y1 <= row["height_px"]
             boxes = version.counts["boxes"]
             assert taken["accepted"] + taken["repaired"] >= boxes
-            assert findings or boxes == taken["accepted"]
+            backgrounds = sum(not row["boxes"] for row in rows)
+            assert findings or boxes + backgrounds == taken["accepted"]
 
     check()
 
