@@ -85,8 +85,8 @@ def _new_splits(groups: dict[str, str], links: Links, known: Known, settings: In
         if other.split != "test" and groups[image] in new:
             votes[leader[groups[image]]][other.split] += 1
     linked = {group: max(sorted(told), key=lambda split: told[split]) for group, told in votes.items()}
-    assigned = assign(set(leader.values()) - linked.keys(), known.groups | linked, settings)
-    return {group: (linked | assigned)[leader[group]] for group in new}
+    splits = linked | assign(set(leader.values()) - linked.keys(), known.groups | linked, settings)
+    return {group: splits[leader[group]] for group in new}
 
 
 def _leaders(groups: set[str], pairs: list[tuple[str, str]]) -> dict[str, str]:

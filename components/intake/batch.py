@@ -2,10 +2,13 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -20,9 +23,14 @@ from components.intake.settings import IntakeSettings
 from components.intake.splits import name_tags
 from components.shared.dataset import object_name
 from components.shared.digests import digest_bytes
-from components.shared.store import Store
+from components.shared.lifeline import die_with_parent
+from components.shared.store import Store, open_store
 
 WORKERS = min(16, 2 * (os.cpu_count() or 1))
+AT_ONCE = 64
+"""Images that a worker takes: their objects become durable together."""
+WORTH_PROCESSES = 1000
+"""Images from which on processes of their own pay for their start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,26 @@ class Candidate:
     """What the data set says about this very image."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An image whose bytes were read, unless the data set has it already."""
+
+    told: LabeledImage
+    original: str
+    """SHA-256 of the bytes in the export; empty for an image that is not there."""
+    data: bytes
+    before: KnownImage | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What examining needs beside the images."""
+
+    store: Store
+    class_ids: Mapping[str, int]
+    settings: IntakeSettings
+
+
 def examine_batch(
     batch: Batch,
     images: Iterable[LabeledImage],
@@ -63,11 +91,21 @@ def examine_batch(
     class_ids: Mapping[str, int],
     settings: IntakeSettings,
 ) -> Iterator[Examined]:
-    """Examine every image, in order.
+    """Examine every image, in order; a large batch is spread over processes.
 
     Objects are written on the way: an image that no row names is invisible and harmless.
     """
-    return in_order(partial(_examine_one, batch, store, known, class_ids, settings), images)
+    bench, cores = Bench(store, class_ids, settings), os.cpu_count() or 1
+    with ExitStack() as stack:
+        answer: Callable[[list[Asked]], list[Examined]] = partial(_answer_all, bench)
+        if len(batch.prints) >= WORTH_PROCESSES and cores > 1:
+            place = (store.uri, class_ids, settings)
+            pool = ProcessPoolExecutor(cores, get_context("forkserver"), initializer=_set_up, initargs=place)
+            stack.enter_context(pool)
+            answer = partial(_answer_apart, pool)
+        told = iter(images)
+        parts = iter(lambda: list(islice(told, AT_ONCE)), [])
+        yield from chain.from_iterable(in_order(partial(_examine_part, batch, known, answer), parts, 2 * WORKERS))
 
 
 def in_order(work: Callable, items: Iterable, ahead: int = 8 * WORKERS) -> Iterator:
@@ -82,57 +120,91 @@ def in_order(work: Callable, items: Iterable, ahead: int = 8 * WORKERS) -> Itera
             yield waiting.popleft().result()
 
 
-def _examine_one(
-    batch: Batch,
-    store: Store,
-    known: Known,
-    class_ids: Mapping[str, int],
-    settings: IntakeSettings,
-    told: LabeledImage,
-) -> Examined:
-    tags = name_tags(told.source, settings.name_pattern) | dict(told.tags)
-    seen = partial(Examined, told.source, tags.get("camera", ""))
-    lost = any(finding.row == "" and finding.action == QUARANTINED for finding in told.findings)
-    if lost or (told.findings and not told.file and not told.labels):
-        return seen(tally(told, told.findings), told.findings, None, {})
-    try:
-        picture, original, before = _picture(batch, told, known, settings)
-    except UnfitImage as unfit:
-        findings = (*told.findings, Finding(told.source, "", unfit.code, QUARANTINED, unfit.message))
-        return seen(tally(told, findings), findings, None, {})
-    if picture.data:
-        store.put_new(object_name(picture.sha256), picture.data)
-    checked = check_labels(told, (picture.width_px, picture.height_px), picture.orientation, class_ids, settings)
-    repairs = tuple(Finding(told.source, "", code, REPAIRED, message) for code, message in picture.repairs)
-    findings = (*told.findings, *repairs, *checked.findings)
-    if original != picture.sha256:
-        tags |= {ORIGINAL: original, ORIENTATION: str(picture.orientation)}
-    return seen(tally(told, findings), findings, _candidate(picture, checked, findings, tags, before), checked.lost)
+def _examine_part(
+    batch: Batch, known: Known, answer: Callable[[list[Asked]], list[Examined]], part: Sequence[LabeledImage]
+) -> list[Examined]:
+    asked = [_read(batch, known, told) for told in part]
+    return [_recognised(one, of, known) for one, of in zip(answer(asked), asked, strict=True)]
 
 
-def _picture(
-    batch: Batch, told: LabeledImage, known: Known, settings: IntakeSettings
-) -> tuple[Picture, str, KnownImage | None]:
-    """The picture, the digest of its bytes in the export, and what the data set says about it.
-
-    Raises:
-        UnfitImage: it is missing, cannot be decoded, or has other sides than its labels say.
-    """
-    if not told.file:
-        raise UnfitImage(Code.IMG_MISSING, "not among the export's images")
+def _read(batch: Batch, known: Known, told: LabeledImage) -> Asked:
+    if not told.file or _is_lost(told):
+        return Asked(told, "", b"", None)
     original, data = batch.sha256(told.file), b""
     if not original:
         data = batch.export.read(told.file)
         original = digest_bytes(data)
     before = known.find(original)
-    if before:
+    return Asked(told, original, b"" if before else data or batch.export.read(told.file), before)
+
+
+def _recognised(one: Examined, of: Asked, known: Known) -> Examined:
+    """With what the data set says about the image as it is stored, where that is another one than in the export."""
+    if one.candidate is None or of.before or one.candidate.image_sha256 == of.original:
+        return one
+    return replace(one, candidate=replace(one.candidate, known=known.find(one.candidate.image_sha256)))
+
+
+def _set_up(store_uri: str, class_ids: Mapping[str, int], settings: IntakeSettings) -> None:
+    global _bench
+    die_with_parent()
+    _bench = Bench(open_store(store_uri), class_ids, settings)
+
+
+def _answer_apart(pool: ProcessPoolExecutor, asked: list[Asked]) -> list[Examined]:
+    return pool.submit(_answer_here, asked).result()
+
+
+def _answer_here(asked: list[Asked]) -> list[Examined]:
+    return _answer_all(_bench, asked)
+
+
+def _answer_all(bench: Bench, asked: Iterable[Asked]) -> list[Examined]:
+    answers = [_answer(bench, one) for one in asked]
+    bench.store.put_new_all({object_name(picture.sha256): picture.data for _, picture in answers if picture})
+    return [examined for examined, _ in answers]
+
+
+def _answer(bench: Bench, asked: Asked) -> tuple[Examined, Picture | None]:
+    """An image examined, and its picture where that is still to be stored."""
+    told, settings = asked.told, bench.settings
+    tags = name_tags(told.source, settings.name_pattern) | dict(told.tags)
+    seen = partial(Examined, told.source, tags.get("camera", ""))
+    if _is_lost(told) or (told.findings and not told.file and not told.labels):
+        return seen(tally(told, told.findings), told.findings, None, {}), None
+    try:
+        picture = _picture(asked, settings)
+    except UnfitImage as unfit:
+        findings = (*told.findings, Finding(told.source, "", unfit.code, QUARANTINED, unfit.message))
+        return seen(tally(told, findings), findings, None, {}), None
+    checked = check_labels(told, (picture.width_px, picture.height_px), picture.orientation, bench.class_ids, settings)
+    repairs = tuple(Finding(told.source, "", code, REPAIRED, message) for code, message in picture.repairs)
+    findings = (*told.findings, *repairs, *checked.findings)
+    if asked.original != picture.sha256:
+        tags |= {ORIGINAL: asked.original, ORIENTATION: str(picture.orientation)}
+    candidate = _candidate(picture, checked, findings, tags, asked.before)
+    return seen(tally(told, findings), findings, candidate, checked.lost), None if asked.before else picture
+
+
+def _is_lost(told: LabeledImage) -> bool:
+    return any(finding.row == "" and finding.action == QUARANTINED for finding in told.findings)
+
+
+def _picture(asked: Asked, settings: IntakeSettings) -> Picture:
+    """The picture as the store holds it or will hold it.
+
+    Raises:
+        UnfitImage: it is missing, cannot be decoded, or has other sides than its labels say.
+    """
+    if not asked.told.file:
+        raise UnfitImage(Code.IMG_MISSING, "not among the export's images")
+    if before := asked.before:
         size = (before.width_px, before.height_px)
         picture = Picture(before.image_sha256, before.format, *size, before.phash, before.orientation, (), b"")
     else:
-        picture = examine(data or batch.export.read(told.file), settings.max_image_megapixels)
-        before = known.find(picture.sha256)
-    _check_size(told, picture)
-    return picture, original, before
+        picture = examine(asked.data, settings.max_image_megapixels)
+    _check_size(asked.told, picture)
+    return picture
 
 
 def _check_size(told: LabeledImage, picture: Picture) -> None:

@@ -146,7 +146,9 @@ def perceptual_hash(image: Image.Image) -> int:
     """
     gray = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
     low = _COSINES @ np.asarray(gray, np.float64) @ _COSINES.T
-    return int.from_bytes(np.packbits((low > np.median(low)).ravel()).tobytes(), "big")
+    ordered = np.sort(low, axis=None)
+    median = (ordered[31] + ordered[32]) / 2  # numpy's own median takes ten times as long on 64 values
+    return int.from_bytes(np.packbits((low > median).ravel()).tobytes(), "big")
 
 
 _COSINES = np.cos(np.pi * np.arange(8)[:, None] * (2 * np.arange(32) + 1)[None, :] / 64)

@@ -1,7 +1,9 @@
 """Finding an image in an export by the name that a label file gives it, without ever making a path of that name."""
 
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import PurePosixPath
+from posixpath import basename, splitext
 
 from components.intake.sources import Export, image_names
 
@@ -15,18 +17,18 @@ class ImageLookup:
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_bare_stem: dict[str, list[str]] = defaultdict(list)
         for name in sorted(self._names):
-            self._by_tail[PurePosixPath(name).name].append(name)
-            self._by_stem[str(PurePosixPath(name).with_suffix(""))].append(name)
-            self._by_bare_stem[PurePosixPath(name).stem].append(name)
+            stem, tail = splitext(name)[0], basename(name)
+            self._by_tail[tail].append(name)
+            self._by_stem[stem].append(name)
+            self._by_bare_stem[basename(stem)].append(name)
 
     def find(self, told: str, beside: str = "") -> str:
         """Member name of the image that the label file `beside` calls `told`; empty when none or several fit."""
-        told = told.replace("\\", "/")
-        folder = PurePosixPath(beside).parent
-        for top in (folder, folder / "images", PurePosixPath(), PurePosixPath("images"), folder.parent / "images"):
-            if (name := str(top / told)) in self._names:
+        path = PurePosixPath(told.replace("\\", "/"))
+        for top in _tops(beside):
+            if (name := f"{top}{path}") in self._names:
                 return name
-        same_tail = self._by_tail.get(PurePosixPath(told).name, [])
+        same_tail = self._by_tail.get(path.name, [])
         return same_tail[0] if len(same_tail) == 1 else ""
 
     def with_stem(self, stem: str) -> list[str]:
@@ -41,3 +43,11 @@ class ImageLookup:
     def names(self) -> list[str]:
         """All images, in order."""
         return sorted(self._names)
+
+
+@lru_cache
+def _tops(beside: str) -> list[str]:
+    """Folders where the images of a label file may lie, the likeliest first, each as the beginning of a name."""
+    folder, here = PurePosixPath(beside).parent, PurePosixPath()
+    tops = (folder, folder / "images", here, here / "images", folder.parent / "images")
+    return ["" if top == here else f"{top}/" for top in tops]

@@ -10,7 +10,8 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from minio.error import InvalidResponseError, S3Error
 from components.shared.errors import InvalidInput, ServiceFault
 
 CONNECTIONS = 32
+WRITERS = 16
 ATTEMPTS = 5
 PART_BYTES = 16 * 2**20
 """Larger objects travel in parts, which become visible together."""
@@ -119,6 +121,11 @@ class BucketStore:
     def put_new(self, name: str, data: bytes) -> bool:
         """Write `name` only if nobody has: False says that somebody was first."""
         return self._ask(name, lambda: self._put_once(name, data))
+
+    def put_new_all(self, objects: Mapping[str, bytes]) -> None:
+        """`put_new` for many, over several connections."""
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(self.put_new, objects.keys(), objects.values()))
 
     def exists(self, name: str) -> bool:
         """Whether there is such a name."""
