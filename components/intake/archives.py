@@ -11,7 +11,9 @@ from itertools import pairwise
 from typing import BinaryIO
 
 from components.intake.findings import Code
+from components.shared.digests import digest_stream
 from components.shared.errors import InvalidInput
+from components.shared.store import Store
 
 MAX_MEMBERS = 500_000
 MAX_TOTAL_BYTES = 256 * 2**30
@@ -72,6 +74,14 @@ class ZipExport:
         """One file as a stream, which ends with an error where the directory lied about it."""
         return self._zip.open(self._members[name])  # type: ignore[return-value]
 
+    def digest(self, name: str) -> str:
+        """SHA-256 of one file's bytes, unpacked."""
+        try:
+            with self._zip.open(self._members[name]) as member:
+                return digest_stream(member)
+        except _FAULTS as fault:
+            raise self._damaged(name, fault) from fault
+
     def head(self, name: str, count: int) -> bytes:
         """The first `count` bytes of one file."""
         return self._unpack(name, count)
@@ -84,7 +94,7 @@ class ZipExport:
         """
         return self._unpack(name, -1)
 
-    def prints(self) -> dict[str, str]:
+    def prints(self, store: Store) -> dict[str, str]:
         """What tells every file's content from any other, by name: its place in this very archive."""
         return dict.fromkeys(self._members, f"zip:{self._digest}")
 
@@ -93,7 +103,10 @@ class ZipExport:
             with self._zip.open(self._members[name]) as member:
                 return member.read(count)
         except _FAULTS as fault:
-            raise _refusal(Code.ARC_DAMAGED, self.where, f"member {name!r} cannot be unpacked ({fault})") from fault
+            raise self._damaged(name, fault) from fault
+
+    def _damaged(self, name: str, fault: Exception) -> InvalidInput:
+        return _refusal(Code.ARC_DAMAGED, self.where, f"member {name!r} cannot be unpacked ({fault})")
 
 
 def _refusal(code: Code, where: str, message: str) -> InvalidInput:

@@ -44,6 +44,10 @@ class Examined:
     candidate: "Candidate | None"
     lost: Mapping[str, Box]
     """Boxes of quarantined rows, in pixels, where they can be drawn."""
+    file: str = ""
+    """The image's name in the export, where its bytes were read."""
+    sha256: str = ""
+    """Of those bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ def _examine_part(
     batch: Batch, known: Known, answer: Callable[[list[Asked]], list[Examined]], part: Sequence[LabeledImage]
 ) -> list[Examined]:
     asked = [_read(batch, known, told) for told in part]
-    return [_recognised(one, of, known) for one, of in zip(answer(asked), asked, strict=True)]
+    answers = [_recognised(one, of, known) for one, of in zip(answer(asked), asked, strict=True)]
+    return [replace(one, file=of.told.file, sha256=of.original) for one, of in zip(answers, asked, strict=True)]
 
 
 def _read(batch: Batch, known: Known, told: LabeledImage) -> Asked:
@@ -143,6 +148,10 @@ def _recognised(one: Examined, of: Asked, known: Known) -> Examined:
     if one.candidate is None or of.before or one.candidate.image_sha256 == of.original:
         return one
     return replace(one, candidate=replace(one.candidate, known=known.find(one.candidate.image_sha256)))
+
+
+_bench: Bench
+"""Of a worker process."""
 
 
 def _set_up(store_uri: str, class_ids: Mapping[str, int], settings: IntakeSettings) -> None:

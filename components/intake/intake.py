@@ -17,7 +17,7 @@ from components.intake.findings import ACCEPTED, QUARANTINED, REPAIRED, Finding,
 from components.intake.formats import is_export, parse
 from components.intake.known import Known
 from components.intake.labels import Parsed
-from components.intake.memory import Batch, identify, recall, remember
+from components.intake.memory import Batch, content_key, identify, recall, remember
 from components.intake.outcomes import Outcomes, shortfalls
 from components.intake.report import Exhibit, write_report
 from components.intake.rows import Row, rows_table
@@ -53,6 +53,8 @@ class Settled:
     """One new batch after every verdict."""
 
     batch: Batch
+    content: str
+    """Names what the batch holds, wherever it lies."""
     outcomes: Outcomes = field(default_factory=Outcomes)
     rows: list[Row] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
@@ -81,7 +83,7 @@ def take_in(
     if not exports and head is None:
         raise InvalidInput(f"inbox {inbox_uri}: empty, and the store has no data set yet; expected an export")
     taken = Taken()
-    batches = _recall_known(store, head, [identify(export, settings) for export in exports], settings, taken)
+    batches = _recall_known(store, head, [identify(export, settings, store) for export in exports], settings, taken)
     if head and not batches and not settings.bump_test_set and not settings.class_names:
         version = head
     else:
@@ -141,7 +143,10 @@ def _settle_all(
         if not any(one.rows for one in examined[-1]):
             raise InvalidInput(f"{batch.export.where}: an export without images, expected at least one")
     verdicts = admit([one for images in examined for one in images], known, store, settings)
-    settled = [Settled(batch) for batch, _ in opened]
+    settled = [
+        Settled(batch, content_key(batch, {one.file: one.sha256 for one in images}, settings))
+        for (batch, _), images in zip(opened, examined, strict=True)
+    ]
     for batch_settled, images in zip(settled, examined, strict=True):
         for one in images:
             _settle(one, next(verdicts), batch_settled)
@@ -178,10 +183,10 @@ def _commit(
     settings: IntakeSettings,
 ) -> DatasetVersion:
     for one in settled:
-        remember(store, settings.dataset_name, one.batch, one.outcomes, len(one.rows), one.exhibits)
+        remember(store, settings.dataset_name, one.batch, one.content, one.outcomes, len(one.rows), one.exhibits)
     rows = [row for one in settled for row in one.rows]
     new_rows = rows_table(rows, settings.origin, datetime.now(UTC).isoformat(timespec="seconds"))
-    keys = [one.batch.key for one in settled if one.rows]
+    keys = [one.content for one in settled if one.rows]
     place = (store, head, settings.dataset_name, class_names)
     return commit(*place, new_rows, known.with_rows(new_rows), keys, settings.bump_test_set)
 

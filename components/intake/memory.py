@@ -1,7 +1,8 @@
 """Batches seen before: what became of them is remembered by their content, so a night pays for what is new."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from components.intake.findings import Finding, findings_bytes, read_findings
@@ -13,6 +14,7 @@ from components.shared.dataset import DatasetVersion
 from components.shared.digests import digest_json
 from components.shared.store import Store
 
+READERS = 8
 NOT_READING = {
     "bump_test_set", "val_share", "test_share", "split_salt", "fill_empty_splits",
     "max_quarantined_share", "max_quarantined_share_of_one", "min_rows_to_judge",
@@ -22,7 +24,10 @@ NOT_READING = {
 
 @dataclass(frozen=True)
 class Batch:
-    """An export with the print of each of its files; `key` names its content and how it is read."""
+    """An export with the print of each of its files; `key` names what it is recalled by.
+
+    Prints are cheap to get (a bucket's entity tags, an archive's digest), so one content may have several keys.
+    """
 
     export: Export
     prints: dict[str, str]
@@ -33,20 +38,42 @@ class Batch:
         return self.prints[name] if len(self.prints[name]) == 64 else ""
 
 
-def identify(export: Export, settings: IntakeSettings) -> Batch:
-    """Read every byte once: names, sizes and times alone prove nothing."""
-    prints = export.prints()
+def identify(export: Export, settings: IntakeSettings, store: Store) -> Batch:
+    """What tells this batch from any other: every byte counts, names, sizes and times alone prove nothing."""
+    prints = export.prints(store)
+    return Batch(export, prints, _key(prints, settings))
+
+
+def content_key(batch: Batch, read: Mapping[str, str], settings: IntakeSettings) -> str:
+    """Name of a batch's content and of how it is read: the same from a folder, a bucket or a zip.
+
+    Args:
+        batch: With the prints of its files.
+        read: SHA-256 of the files that were read already, by name; the others are read here.
+        settings: Of intake.
+    """
+
+    def sha256(name: str) -> str:
+        return batch.sha256(name) or read.get(name) or batch.export.digest(name)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        digests = dict(zip(batch.prints, pool.map(sha256, batch.prints), strict=True))
+    return _key(digests, settings)
+
+
+def _key(prints: dict[str, str], settings: IntakeSettings) -> str:
     reading = settings.model_dump(mode="json", exclude=NOT_READING)
-    return Batch(export, prints, digest_json([content_digest(prints), reading]))
+    return digest_json([content_digest(prints), reading])
 
 
 def remember(
-    store: Store, name: str, batch: Batch, outcomes: Outcomes, added: int, exhibits: Sequence[Exhibit]
+    store: Store, name: str, batch: Batch, content: str, outcomes: Outcomes, added: int, exhibits: Sequence[Exhibit]
 ) -> None:
     """Write down what became of a batch; the record comes last and makes it count."""
     store.put(f"batches/{name}/{batch.key}/findings.parquet", findings_bytes(outcomes.findings))
     shown = [asdict(one) for one in chosen(exhibits)]
-    record = {"batch": batch.export.name, "rows": dict(outcomes.rows), "added": added, "exhibits": shown}
+    record = {"batch": batch.export.name, "content": content, "rows": dict(outcomes.rows), "added": added}
+    record |= {"exhibits": shown}
     store.put(f"batches/{name}/{batch.key}/record.json", json.dumps(record, sort_keys=True).encode())
 
 
@@ -68,7 +95,7 @@ def recall(store: Store, name: str, batch: Batch, head: DatasetVersion | None) -
     if head is None or not store.exists(f"{folder}/record.json"):
         return None
     record = json.loads(store.get(f"{folder}/record.json"))
-    if record["added"] and batch.key not in head.batches:
+    if record["added"] and record["content"] not in head.batches:
         return None
     exhibits = [
         Exhibit(Finding(**one["finding"]), one["image_sha256"], tuple(one["box"])) for one in record["exhibits"]

@@ -12,6 +12,7 @@ from minio.error import S3Error
 from components.intake.archives import ZipExport, is_hidden
 from components.shared.buckets import bucket_client
 from components.shared.errors import InvalidInput, ServiceFault
+from components.shared.store import Store
 
 ATTEMPTS = 4
 BLOCK_BYTES = 2**20
@@ -45,7 +46,13 @@ class ObjectsExport:
         """Bytes of one file."""
         return self._bucket.read(self._keys[name], self.size(name))
 
-    def prints(self) -> dict[str, str]:
+    def digest(self, name: str) -> str:
+        """SHA-256 of one file's bytes."""
+        file, digest = self._bucket.copy(self._keys[name])
+        file.close()
+        return digest
+
+    def prints(self, store: Store) -> dict[str, str]:
         """What tells every file's content from any other, by name: the server's entity tag and the size."""
         return {name: f"etag:{self._bucket.tags[key]}:{self._bucket.sizes[key]}" for name, key in self._keys.items()}
 

@@ -3,16 +3,16 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
 
 from components.intake.archives import ZipExport, is_hidden
+from components.intake.stamps import digests_of
 from components.shared.digests import digest_file, digest_json
 from components.shared.errors import InvalidInput
+from components.shared.store import Store
 
-READERS = 8
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 EXPECTED = (
     "COCO JSON, YOLO with data.yaml, Pascal VOC XML, CVAT 1.1 XML or Label Studio JSON, "
@@ -31,7 +31,8 @@ class Export(Protocol):
     def head(self, name: str, count: int) -> bytes: ...
     def open(self, name: str) -> BinaryIO: ...
     def read(self, name: str) -> bytes: ...
-    def prints(self) -> dict[str, str]: ...
+    def digest(self, name: str) -> str: ...
+    def prints(self, store: Store) -> dict[str, str]: ...
 
 
 class FolderExport:
@@ -62,10 +63,13 @@ class FolderExport:
         """Bytes of one file."""
         return Path(self._files[name]).read_bytes()
 
-    def prints(self) -> dict[str, str]:
+    def digest(self, name: str) -> str:
+        """SHA-256 of one file's bytes."""
+        return digest_file(Path(self._files[name]))
+
+    def prints(self, store: Store) -> dict[str, str]:
         """What tells every file's content from any other, by name: here the SHA-256 of its bytes."""
-        with ThreadPoolExecutor(READERS) as pool:
-            return dict(zip(self._files, pool.map(_digest, self._files.values(), chunksize=64), strict=True))
+        return digests_of(Path(self.where), self._files, store)
 
 
 def content_digest(prints: dict[str, str]) -> str:
@@ -132,10 +136,6 @@ def _within(root: Path, files: dict[str, str]) -> Iterator[Export]:
             yield FolderExport(root / top, top, inside[top])
         elif top.lower().endswith(".zip"):
             yield _open_zip(root / top, top, str(root / top))
-
-
-def _digest(path: str) -> str:
-    return digest_file(Path(path))
 
 
 def _open_zip(path: Path, name: str, where: str) -> ZipExport:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def digest_bytes(data: bytes) -> str:
@@ -14,7 +14,12 @@ def digest_bytes(data: bytes) -> str:
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_stream(file)
+
+
+def digest_stream(stream: IO[bytes]) -> str:
+    """SHA-256 of what is left in a stream as 64 hex digits."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def canonical_json(value: Any) -> bytes:
