@@ -95,7 +95,7 @@ def recall(store: Store, name: str, batch: Batch, head: DatasetVersion | None) -
     if head is None or not store.exists(f"{folder}/record.json"):
         return None
     record = json.loads(store.get(f"{folder}/record.json"))
-    if record["added"] and record["content"] not in head.batches:
+    if record["added"] and record.get("content", batch.key) not in head.batches:
         return None
     exhibits = [
         Exhibit(Finding(**one["finding"]), one["image_sha256"], tuple(one["box"])) for one in record["exhibits"]

@@ -96,32 +96,18 @@ def timed(label: str, command: list[str]) -> float:
 def datumaro(folder: Path) -> float:
     """Seconds that datumaro takes to import the folder and decode its images; 0 where it cannot be had."""
     uv = shutil.which("uv")
-    (folder / "images" / "default").mkdir()
-    command = [
-        str(uv),
-        "run",
-        "--no-project",
-        "--quiet",
-        "--python",
-        "3.11",
-        "--with",
-        DATUMARO,
-        "python",
-        "-c",
-        IMPORT,
-    ]
-    try:
-        for path in (folder / "images").glob("*.jpg"):
-            path.rename(path.parent / "default" / path.name)
-        subprocess.run([*command[:-2], "-c", "import datumaro"], check=True, capture_output=True)
-        return timed("datumaro import", [*command, str(folder)])
-    except (OSError, subprocess.CalledProcessError) as fault:
-        print(f"  datumaro import: left out ({fault.__class__.__name__})")
-        return 0.0
-    finally:
-        for path in (folder / "images" / "default").glob("*.jpg"):
-            path.rename(folder / "images" / path.name)
-        (folder / "images" / "default").rmdir()
+    command = [str(uv), "run", "--no-project", "--quiet", "--python", "3.11", "--with", DATUMARO, "python", "-c"]
+    with tempfile.TemporaryDirectory() as name:
+        laid_out = Path(name)  # as datumaro wants it, without a touch to the files that the next night looks at
+        (laid_out / "images").mkdir()
+        (laid_out / "images" / "default").symlink_to(folder / "images")
+        (laid_out / "annotations").symlink_to(folder / "annotations")
+        try:
+            subprocess.run([*command, "import datumaro"], check=True, capture_output=True)
+            return timed("datumaro import", [*command, IMPORT, str(laid_out)])
+        except (OSError, subprocess.CalledProcessError) as fault:
+            print(f"  datumaro import: left out ({fault.__class__.__name__})")
+            return 0.0
 
 
 def near_duplicates(new: int = 5_000, known: int = 2_000_000) -> None:
