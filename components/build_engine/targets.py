@@ -1,11 +1,13 @@
 """One function a kind of target: each fills its folder and says what it put there."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from components.build_engine.half import write_half
 from components.build_engine.latency import load_network, machine, measure, summarise
@@ -16,6 +18,7 @@ from components.build_engine.tensorrt import build_plan, find_gpu, load_tensorrt
 from components.shared.detection import Detector, load_detector
 from components.shared.digests import digest_json
 from components.shared.errors import MissingCapability
+from components.shared.plans import FACTS
 from components.shared.store import Store
 
 FLOAT_FILE, INT8_FILE = "model.onnx", "model.int8.qdq.onnx"
@@ -122,6 +125,8 @@ def _tensorrt(sources: Sources, folder: Path, target: str) -> Made:
     known = sources.store.get(cache) if cache and sources.store.exists(cache) else b""
     plan = build_plan(trt, graph, rtx, capability, known)
     (folder / "model.plan").write_bytes(plan.data)
+    facts = {one.key: one.value for one in onnx.load(sources.int8_model, load_external_data=False).metadata_props}
+    (folder / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
     if cache:
         sources.store.put(cache, plan.timing_cache)
         (folder / "timing.cache").write_bytes(plan.timing_cache)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.errors import InvalidInput
+from components.shared.plans import runs_plans
 from components.shared.releases import bring_release, champion
 from components.shared.store import Store
 
@@ -49,7 +50,7 @@ def challenger_artifacts(
     ]
     for target in engine_targets:
         file = engines_folder / target / str(targets.get(target, {}).get("file", ""))
-        if file.suffix in (".xml", ".onnx") and file.is_file():
+        if file.is_file() and (file.suffix in (".xml", ".onnx") or (file.suffix == ".plan" and runs_plans())):
             found.append(Artifact("engine", target, file, targets[target]))
         else:
             logger.info("engine=%s not measured: not built here, or no file that this step runs", target)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from components.shared.errors import InvalidInput, MissingCapability
+from components.shared.plans import load_plan
 
 PAD_VALUE = 114
 MAX_CANDIDATES = 30_000
@@ -97,7 +98,8 @@ def load_detector(model: Path, threads: int = 0) -> Detector:
     """Load a detector.
 
     Args:
-        model: `.onnx` (ONNX Runtime; a graph with QuantizeLinear runs with exact Q/DQ semantics) or `.xml` (OpenVINO).
+        model: `.onnx` (ONNX Runtime; a graph with QuantizeLinear runs with exact Q/DQ semantics), `.xml` (OpenVINO) or
+            `.plan` (TensorRT, on a GPU).
         threads: Of the runtime; 0 leaves the choice to it.
 
     Raises:
@@ -105,12 +107,15 @@ def load_detector(model: Path, threads: int = 0) -> Detector:
         MissingCapability: the file's runtime is not installed.
     """
     if not model.is_file():
-        raise InvalidInput(f"{model}: no such file, expected a detector (.onnx or .xml)")
+        raise InvalidInput(f"{model}: no such file, expected a detector (.onnx, .xml or .plan)")
     if model.suffix == ".onnx":
         return _load_onnx(model, threads)
     if model.suffix == ".xml":
         return _load_openvino(model, threads)
-    raise InvalidInput(f"{model}: got a {model.suffix or 'nameless'} file, expected a detector as .onnx or .xml")
+    if model.suffix == ".plan":
+        infer, shape, facts = load_plan(model)
+        return _described(model, facts, shape, "tensorrt", infer)
+    raise InvalidInput(f"{model}: got a {model.suffix or 'nameless'} file, expected a detector as .onnx, .xml or .plan")
 
 
 def letterbox(image: np.ndarray, size_px: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float], tuple[int, int]]:

@@ -172,6 +172,8 @@ def test_rtx_plans_are_built_here_for_other_machines(night: tuple, tmp_path: Pat
     assert record["precision"] == "int8+fp16"
     assert record["min_version"] == record["max_version"] == record["runtime_version"]
     assert "not measured" in record["latency_ms"]["how"]
+    facts = json.loads((tmp_path / "engines" / "tensorrt-rtx-sm89" / "facts.json").read_bytes())
+    assert facts["names"] and facts["stride"]
     plans = [(tmp_path / "engines" / f"tensorrt-rtx-sm{sm}" / "model.plan").read_bytes() for sm in (89, 120)]
     assert plans[0] != plans[1]
 
