@@ -14,7 +14,7 @@ class Outcome:
 
     Attributes:
         ended: released, refused, undecided or skipped.
-        version: Registered version, 0 when there is none.
+        version: Registered version, 0 when there is none; that of an undecided night waits for a waiver.
         artifacts: Folder or file of every output, by name.
         seconds: Duration of every step that ran, by task name.
     """
@@ -54,13 +54,19 @@ def read_outcome(folder: Path, model_name: str, seconds: dict[str, float]) -> Ou
         return ended("skipped")
     if "release-model" in outputs:
         record = json.loads((Path(artifacts["release_record"]) / "release.json").read_text())
+        if record["verdict"] == "undecided":
+            return ended("undecided", record["version"], _decision(artifacts)["reasons"])
         return ended("released", record["version"])
     if "decision" not in artifacts:
         raise YanshanError(f"{folder}: the run ended well but left no decision; see {folder / 'run.log'}")
-    decision = json.loads((Path(artifacts["decision"]) / "decision.json").read_text())
-    if decision["verdict"] == "approved":
-        raise YanshanError(f"{folder}: approved, but nothing was released; see {folder / 'run.log'}")
+    decision = _decision(artifacts)
+    if decision["verdict"] != "refused":
+        raise YanshanError(f"{folder}: {decision['verdict']}, but nothing was released; see {folder / 'run.log'}")
     return ended(decision["verdict"], reasons=decision["reasons"])
+
+
+def _decision(artifacts: dict[str, str]) -> dict[str, Any]:
+    return json.loads((Path(artifacts["decision"]) / "decision.json").read_text())
 
 
 def _answer(outputs: dict[str, Any], task: str) -> str:

@@ -26,11 +26,13 @@ def write_night(
     model_name: str = "parts",
     map_50_95: float = 0.5,
     champion: int = 0,
+    settings: JudgeSettings | None = None,
 ) -> dict[str, Path]:
     """Artifacts of an approved night under `folder`, as the release step's face hands them over.
 
     Args:
         champion: Version that the night was measured against; it is five points worse. 0: a first version.
+        settings: Of the gate.
     """
     paths = {name: folder / name for name in ("dataset", "checkpoint", "onnx_model", "int8_model", "engines")}
     paths |= {"scores": folder / "scores", "decision": folder / "decision"}
@@ -50,7 +52,7 @@ def write_night(
     _file(paths["engines"] / "openvino-int8" / "model.bin", b"\x00" * 1000)
     _json(paths["scores"] / "scores.json", scores(dataset, map_50_95, champion))
     np.savez(paths["scores"] / "resamples.npz", **resamples(map_50_95))
-    _json(paths["decision"] / "decision.json", decision(paths["scores"], run_key, model_name))
+    _json(paths["decision"] / "decision.json", decision(paths["scores"], run_key, model_name, settings))
     for name in ("intake", "augment", "training", "calibration", "evaluation"):
         paths[name] = folder / f"{name}.html"
         _file(paths[name], f"<!doctype html><title>{name}</title><h1>{name}</h1>".encode())
@@ -90,9 +92,11 @@ def resamples(map_50_95: float) -> dict[str, np.ndarray]:
     return numbers
 
 
-def decision(scores_folder: Path, run_key: str, model_name: str) -> dict[str, Any]:
+def decision(
+    scores_folder: Path, run_key: str, model_name: str, settings: JudgeSettings | None = None
+) -> dict[str, Any]:
     """What the gate says about `scores`, as the judge step writes it down."""
-    settings = JudgeSettings()
+    settings = settings or JudgeSettings()
     decided = decide(read_evidence(scores_folder, settings), settings, 1)
     return decided | {"run_key": run_key, "model_name": model_name, "decided_at": "2026-01-01T00:00:00.000+00:00"}
 

@@ -9,7 +9,7 @@ VERDICTS = ("approved", "refused", "undecided")
 
 
 def answer(decision_folder: Path) -> str:
-    """Say "yes" when the decision approves, "no" when it refuses or leaves it to a reviewer.
+    """Say "yes" when a reviewer shall see the version: approved, or undecided and so for a reviewer to waive or not.
 
     Raises:
         InvalidInput: there is no decision, or none of the three verdicts.
@@ -21,4 +21,4 @@ def answer(decision_folder: Path) -> str:
         raise InvalidInput(f"{path}: no decision in it ({type(fault).__name__}), expected what judge wrote") from fault
     if verdict not in VERDICTS:
         raise InvalidInput(f"{path}: got verdict {verdict!r}, expected one of {', '.join(VERDICTS)}")
-    return "yes" if verdict == "approved" else "no"
+    return "no" if verdict == "refused" else "yes"

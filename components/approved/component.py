@@ -7,7 +7,7 @@ from components.shared import images
 
 @dsl.component(base_image=images.DATA, install_kfp_package=False)
 def is_approved(decision: dsl.Input[dsl.Artifact]) -> str:
-    """Answer "yes" when the gate approved, "no" otherwise.
+    """Answer "yes" when the gate approved or leaves it to a reviewer, "no" when it refused.
 
     Args:
         decision: Folder written by judge_release.

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from components.release.states import Standing, standing
+from components.release.states import Standing, standing, waived_gates
 from components.shared.errors import InvalidInput
 from components.shared.releases import Release
 from components.shared.store import Store
@@ -88,6 +88,7 @@ def _line(release: Release, seen: Standing) -> dict[str, Any]:
         "version": release.version,
         "state": str(seen.states[release.version]),
         "verdict": release.record["verdict"],
+        "open_rules": [rule for rule in release.open_rules if rule not in waived_gates(seen.records, release)],
         "map_50_95": summary["float"]["map_50_95"],
         "map_50_95_int8": summary["int8"]["map_50_95"],
         "dataset": release.record["dataset"],

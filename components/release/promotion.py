@@ -14,7 +14,7 @@ from components.release.projection import check_mark, project
 from components.release.registered import check_registered
 from components.release.registry import open_registry, tracking_uri_for
 from components.release.seal import bring_verified, verify_bundle
-from components.release.states import Standing, State, standing
+from components.release.states import Standing, State, standing, waived_gates
 from components.shared.digests import digest_json
 from components.shared.errors import InvalidInput, Refused
 from components.shared.ledger import Record, append_record, check_signatures
@@ -171,7 +171,7 @@ class Desk:
         with tempfile.TemporaryDirectory(prefix="yanshan-review-") as scratch:
             check_registered(self.release)
             proof = bring_verified(self.store, self.release, self.trust.release_keys, Path(scratch))
-            waived = waived_gates(self.seen, self.release)
+            waived = waived_gates(self.seen.records, self.release)
             verdict = check_gate(Path(scratch) / "bundle", waived, self.trust.policy.gate, self.seen.champion, regate)
         return {"sealed_by": proof["sealed_by"], "gate": verdict}
 
@@ -259,12 +259,6 @@ def check_clock(head: Record | None, policy: PromotionPolicy) -> None:
             f"record {head.seq} is of {head.body['at']}, {behind.total_seconds():.0f} s ahead of this machine's clock; "
             f"expected at most {policy.clock_skew_s} s: set the clock"
         )
-
-
-def waived_gates(seen: Standing, release: Release) -> list[str]:
-    """Gates that a reviewer waived for this very bundle."""
-    mine = [record.body for record in seen.records if record.body["release_sha256"] == release.digest]
-    return [body["gate_waived"] for body in mine if body["kind"] == "waive"]
 
 
 def flat_record(record: Record) -> dict[str, Any]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
+RELEASED = ("approved", "undecided")
+"""Verdicts that a reviewer gets to see; an undecided version is a candidate until what is open was waived."""
 
 
 def release_night(
@@ -42,7 +44,7 @@ def release_night(
         The same record, flat.
 
     Raises:
-        Refused: the decision is not an approval.
+        Refused: the gate refused the night.
         InvalidInput: an artifact is missing, or they are not of one model and data set.
         MissingCapability: there is no key to seal the bundle with.
         ServiceFault: the registry or the store failed; the same call again completes the release.
@@ -62,7 +64,7 @@ def read_night(paths: dict[str, Path], model_name: str, settings: ReleaseSetting
     """What the artifacts say about the night.
 
     Raises:
-        Refused: the decision is not an approval.
+        Refused: the gate refused the night.
         InvalidInput: a file is missing or unreadable, or the artifacts are of different data sets or models.
     """
     decision = _json(paths["decision"] / "decision.json")
@@ -75,8 +77,8 @@ def read_night(paths: dict[str, Path], model_name: str, settings: ReleaseSetting
         _json(paths["scores"] / "scores.json"),
         decision,
     )
-    if decision["verdict"] != "approved":
-        raise Refused(f"release of {model_name}: the gate's verdict is {decision['verdict']!r}, expected 'approved'")
+    if decision["verdict"] not in RELEASED:
+        raise Refused(f"release of {model_name}: the gate's verdict is {decision['verdict']!r}, expected {RELEASED}")
     stated = {decision["dataset"], night.dataset["digest"], night.scores["dataset"]}
     if len(stated) != 1 or decision["model_name"] != model_name:
         raise InvalidInput(
@@ -98,7 +100,8 @@ def write_record(store: Store, release: Release, tracking_uri: str, folder: Path
         "size_bytes": sum(file["size"] for file in release.record["files"]),
         "map_50_95": release.record["scores_summary"]["float"]["map_50_95"],
         "map_50_95_int8": release.record["scores_summary"]["int8"]["map_50_95"],
-        "verdict": "approved",
+        "verdict": release.record["verdict"],
+        "open_rules": ", ".join(release.open_rules),
         "registry": tracking_uri.split("@")[-1],
     }
     shutil.rmtree(folder, ignore_errors=True)
@@ -166,6 +169,7 @@ def release_record(night: Night, version: int, bundle: Path) -> dict[str, Any]:
         "test_set": night.scores.get("test_set", ""),
         "champion_version": night.scores.get("champion_version") or 0,
         "verdict": night.decision["verdict"],
+        "open_rules": [rule["rule"] for rule in night.decision["rules"] if rule["verdict"] == "undecided"],
         "scores_summary": summary,
         "made_with": provenance(night),
         "files": list_files(bundle),

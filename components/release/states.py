@@ -1,6 +1,6 @@
 """What every version is, derived from its bundle and the ledger and from nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,11 +45,27 @@ class Standing:
 def standing(store: Store, model_name: str) -> Standing:
     """The state of every version of `model_name`."""
     records, whole = read_ledger(store, model_name), releases(store, model_name)
-    return Standing(tuple(records), tuple(whole), version_states([one.version for one in whole], records))
+    still_open = {one.version for one in whole if set(one.open_rules) - set(waived_gates(records, one))}
+    states = version_states([one.version for one in whole], records, still_open)
+    return Standing(tuple(records), tuple(whole), states)
 
 
-def version_states(versions: Sequence[int], records: Sequence[Record]) -> dict[int, State]:
-    """State by version: the newest undecided version after the newest one ever promoted is the challenger."""
+def waived_gates(records: Sequence[Record], release: Release) -> list[str]:
+    """Gates that a reviewer waived for this very bundle."""
+    mine = [record.body for record in records if record.body["release_sha256"] == release.digest]
+    return [body["gate_waived"] for body in mine if body["kind"] == "waive"]
+
+
+def version_states(
+    versions: Sequence[int], records: Sequence[Record], still_open: Collection[int] = ()
+) -> dict[int, State]:
+    """State by version: the newest version after the newest one ever promoted, and not decided yet, is the challenger.
+
+    Args:
+        versions: Whole ones.
+        records: Of the ledger.
+        still_open: Versions that the gate could not decide and no reviewer has waived: they stay candidates.
+    """
     states = dict.fromkeys(sorted(versions), State.CANDIDATE)
     promoted = {0}
     for record in records:
@@ -61,7 +77,7 @@ def version_states(versions: Sequence[int], records: Sequence[Record]) -> dict[i
                 states[record.body["champion_before"]] = State.RETIRED
             states[champion] = State.CHAMPION
             promoted.add(champion)
-    waiting = [version for version, state in states.items() if state == State.CANDIDATE and version > max(promoted)]
-    if waiting:
+    candidates = {version for version, state in states.items() if state == State.CANDIDATE} - set(still_open)
+    if waiting := [version for version in candidates if version > max(promoted)]:
         states[max(waiting)] = State.CHALLENGER
     return states

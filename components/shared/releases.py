@@ -25,6 +25,11 @@ class Release:
     digest: str = ""
     """SHA-256 of release.json."""
 
+    @property
+    def open_rules(self) -> tuple[str, ...]:
+        """Rules that the gate could not decide: a reviewer waives them, with a reason, or the version goes nowhere."""
+        return tuple(self.record.get("open_rules", ()))
+
 
 def release_prefix(model_name: str, version: int) -> str:
     """Folder of a version's bundle in the store."""

@@ -11,8 +11,11 @@ def list_text(model_name: str, versions: Sequence[Mapping[str, Any]]) -> str:
         scores = [_number(one["map_50_95"]), _number(one["map_50_95_int8"])]
         rows.append([str(one["version"]), one["state"], one["verdict"], *scores, one["dataset"][:12]])
     waiting = [one["version"] for one in versions if one["state"] == "challenger"]
-    ending = f"yanshan review {waiting[0]} shows what waits" if waiting else "nothing waits for a reviewer"
-    return "\n".join([model_name, *_columns(rows), ending])
+    unsure = [one["version"] for one in versions if one["state"] == "candidate" and one["open_rules"]]
+    ending = [f"yanshan review {waiting[0]} shows what waits" if waiting else "nothing waits for a reviewer"]
+    if unsure and not waiting:
+        ending = [f"the gate could not decide about version {unsure[0]}: yanshan review {unsure[0]} shows what is open"]
+    return "\n".join([model_name, *_columns(rows), *ending])
 
 
 def version_text(model_name: str, one: Mapping[str, Any], report: str) -> str:
@@ -25,6 +28,8 @@ def version_text(model_name: str, one: Mapping[str, Any], report: str) -> str:
     lines += ["", *_columns(data_rows(one["data"]))]
     lines += [f"decided: {text}" for text in map(decision_text, one["decisions"])]
     lines += ["", f"report   {report}", f"bundle   {one['bundle']}"]
+    for rule in one["open_rules"]:
+        lines.append(f"open     yanshan waive {one['version']} {rule} --reviewer NAME --reason TEXT")
     if one["state"] in ("challenger", "candidate"):
         expected = f"--expect-champion {one['champion']}"
         lines.append(f"promote  yanshan promote {one['version']} --reviewer NAME --reason TEXT {expected}")

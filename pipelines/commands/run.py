@@ -45,8 +45,11 @@ def run(
         click.echo(json.dumps(outcome.as_json(), indent=2))
     else:
         click.echo(_summary(outcome.as_json()))
-    if outcome.ended in ("refused", "undecided"):
-        raise Refused(f"{outcome.ended} by the release gate: " + "; ".join(outcome.reasons))
+    if outcome.ended == "refused":
+        raise Refused("refused by the release gate: " + "; ".join(outcome.reasons))
+    if outcome.ended == "undecided":
+        told = f"undecided, version {outcome.version} needs a reviewer's waiver (`yanshan review {outcome.version}`): "
+        raise Refused(told + "; ".join(outcome.reasons))
 
 
 @click.command()

@@ -30,7 +30,7 @@ def judge(folder: Path, scores: Path, dataset: Path, store: Store, settings: Jud
     decision = json.loads((folder / "decision" / "decision.json").read_text())
     assert decision["verdict"] == summary["verdict"]
     assert read_decision(store, summary["run_key"]) == decision
-    assert (answer(folder / "decision") == "yes") is (decision["verdict"] == "approved")
+    assert (answer(folder / "decision") == "yes") is (decision["verdict"] != "refused")
     return decision
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from components.judge.settings import JudgeSettings
 from components.release.decisions import reject, rollback, waive
+from components.release.evidence import evidence
 from components.release.promotion import Reviewer
 from components.release.verification import reconcile, verify
 from components.shared.errors import InvalidInput, MissingCapability, Refused, ServiceFault
@@ -13,6 +15,7 @@ from components.shared.ledger import read_ledger
 from components.shared.releases import champion
 from components.shared.signatures import new_key_file, public_pem
 from pipelines.commands.regate import ask_gate_again
+from pipelines.commands.reviewing import version_text
 from tests.registry_workspace import MODEL, RegistryWorkspace
 
 ANNA = Reviewer("anna", "seen on the line")
@@ -64,6 +67,39 @@ def test_a_rejected_version_loses_its_alias_and_is_never_promoted(workspace: Reg
     assert [record.body["kind"] for record in read_ledger(workspace.store, MODEL)] == ["reject"]
     workspace.release("b")
     assert workspace.aliases() == {"challenger": 2}
+
+
+UNSURE = JudgeSettings(min_key_boxes=500, key_classes=["green"])
+"""The sample nights' test set holds 200 boxes of each class."""
+
+
+def test_an_undecided_version_waits_for_a_waiver_before_it_challenges(workspace: RegistryWorkspace) -> None:
+    workspace.release("a")
+    workspace.promote(1)
+    record = workspace.release("b", champion=1, settings=UNSURE)
+    assert (record["version"], record["verdict"], record["open_rules"]) == (2, "undecided", "enough_boxes:green")
+    assert workspace.aliases() == {"champion": 1}
+    shown = evidence(workspace.store, MODEL, 2)
+    assert (shown["state"], shown["open_rules"]) == ("candidate", ["enough_boxes:green"])
+    assert "yanshan waive 2 enough_boxes:green" in version_text(MODEL, shown, "report.html")
+    with pytest.raises(Refused, match=r"`yanshan waive VERSION GATE` can waive: enough_boxes:green"):
+        workspace.promote(2, regate=ask_gate_again)
+    looked = Reviewer("anna", "looked at 400 boxes by hand")
+    waive(workspace.store, MODEL, 2, "enough_boxes:green", looked, workspace.tracking_uri)
+    assert workspace.aliases() == {"champion": 1, "challenger": 2}
+    assert evidence(workspace.store, MODEL, 2)["open_rules"] == []
+    record = workspace.promote(2, regate=ask_gate_again)
+    assert record["gate"] == {"verdict": "undecided", "waived": ["enough_boxes:green"], "asked_again": True}
+    assert workspace.aliases() == {"champion": 2}
+    assert verify(workspace.store, MODEL, workspace.tracking_uri) == []
+
+
+def test_an_undecided_night_takes_no_challenger_from_an_approved_one(workspace: RegistryWorkspace) -> None:
+    workspace.release("a")
+    workspace.promote(1)
+    workspace.release("b", champion=1)
+    workspace.release("c", champion=1, settings=UNSURE)
+    assert workspace.aliases() == {"champion": 1, "challenger": 2}
 
 
 def test_the_gate_is_asked_again_under_the_policy_of_today(workspace: RegistryWorkspace) -> None:

@@ -33,8 +33,8 @@ def write(folder: Path, content: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("verdict", "word"), [("approved", "yes"), ("refused", "no"), ("undecided", "no")])
-def test_only_an_approval_is_a_yes(tmp_path: Path, verdict: str, word: str) -> None:
+@pytest.mark.parametrize(("verdict", "word"), [("approved", "yes"), ("refused", "no"), ("undecided", "yes")])
+def test_a_reviewer_sees_what_was_not_refused(tmp_path: Path, verdict: str, word: str) -> None:
     assert answer(write(tmp_path / "decision", json.dumps({"verdict": verdict}))) == word
 
 
