@@ -89,8 +89,13 @@ def write_bundle(store: Store, record: dict[str, Any], folder: Path, key: Signin
 def _place(source: Path, target: Path) -> None:
     if target.exists():
         raise InvalidInput(f"release: {source} and another artifact both claim {target.name!r} in the bundle")
+    link_or_copy(source.resolve(), target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name where the disk allows, else its copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source.resolve(), target)
+        os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)

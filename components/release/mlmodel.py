@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.release.bundle import link_or_copy
 from components.release.tracking import RUN_KEY, Night, dataset_of, measures, metric_name, provenance
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def write_model_folder(folder: Path, bundle: Path, model_id: str, run_id: str) -
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("model.onnx", "model.int8.qdq.onnx"):
-        shutil.copyfile(bundle / "models" / name, folder / name)
+        link_or_copy(bundle / "models" / name, folder / name)
     shutil.copyfile(bundle / "MODEL_CARD.md", folder / "README.md")
     (folder / "requirements.txt").write_text(REQUIREMENTS)
     (folder / "python_env.yaml").write_text("python: '3.11'\ndependencies:\n- -r requirements.txt\n")

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,13 +127,15 @@ def _complete(
         bundle = Path(scratch) / "bundle"
         lay_out(paths, bundle)
         (bundle / "MODEL_CARD.md").write_text(model_card(night, settings))
-        run_id = find_run(client, tracking_uri, night)
-        version = _registered(client, night.model_name, night.run_key)
-        if not version:
-            _register(client, night, run_id, bundle, Path(scratch))
-            # Two releases of one night at once, on a server: both go on with the version that was registered first.
+        with ThreadPoolExecutor(1) as pool:
+            files = pool.submit(list_files, bundle)  # 50 MB take as long to read as the registry to answer
+            run_id = find_run(client, tracking_uri, night)
             version = _registered(client, night.model_name, night.run_key)
-        record = release_record(night, version, bundle)
+            if not version:
+                _register(client, night, run_id, bundle, Path(scratch))
+                # Two releases of one night at once, on a server: both go on with the version registered first.
+                version = _registered(client, night.model_name, night.run_key)
+            record = release_record(night, version, files.result())
         write_bundle(store, record, bundle, key)
     return read_release(store, night.model_name, version)
 
@@ -152,7 +155,7 @@ def _describe(client: "MlflowClient", night: Night, made: Release, place: str) -
     client.set_model_version_tag(name, version, DIGEST, made.digest)
 
 
-def release_record(night: Night, version: int, bundle: Path) -> dict[str, Any]:
+def release_record(night: Night, version: int, files: list[dict[str, Any]]) -> dict[str, Any]:
     """Content of the bundle's release.json; it holds no time and no id, so the same night gives the same bytes."""
     summary = {
         precision: {key: scores.get(key) for key in ("map_50_95", "map_50", "size_bytes", "digest")}
@@ -172,7 +175,7 @@ def release_record(night: Night, version: int, bundle: Path) -> dict[str, Any]:
         "open_rules": [rule["rule"] for rule in night.decision["rules"] if rule["verdict"] == "undecided"],
         "scores_summary": summary,
         "made_with": provenance(night),
-        "files": list_files(bundle),
+        "files": files,
     }
 
 
