@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -102,8 +102,7 @@ def make_variants(
     many = len(variants) >= WORTH_PROCESSES and workers > 1
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("forkserver"))) if many else None
-        writers = stack.enter_context(ThreadPoolExecutor(8))
-        for variant, made in progress(_made(store, rows, variants, pool, writers), "augment", len(variants)):
+        for variant, made in progress(_made(store, rows, variants, pool), "augment", len(variants)):
             yield _row(rows[variant.place], variant, made)
 
 
@@ -135,13 +134,12 @@ def _made(
     rows: Sequence[dict[str, Any]],
     variants: Sequence[Variant],
     pool: ProcessPoolExecutor | None,
-    writers: ThreadPoolExecutor,
 ) -> Iterator[tuple[Variant, Made]]:
     for start in range(0, len(variants), AT_ONCE):
         part = variants[start : start + AT_ONCE]
         jobs = _jobs(store, rows, part)
         made = list(pool.map(_make, jobs, chunksize=8)) if pool else [_make(job) for job in jobs]
-        list(writers.map(lambda one: store.put_new(object_name(digest_bytes(one.data)), one.data), made))
+        store.put_new_all({object_name(digest_bytes(one.data)): one.data for one in made})
         yield from zip(part, made, strict=True)
 
 

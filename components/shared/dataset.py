@@ -158,18 +158,20 @@ def bring_images(store: Store, rows: pa.Table, folder: Path) -> list[Path]:
     pairs = zip(rows["image_sha256"].to_pylist(), rows["format"].to_pylist(), strict=True)
     paths = [folder / f"{digest}.{kind}" for digest, kind in pairs]
     present = {entry.name for entry in os.scandir(folder)}
-    missing = {path for path in paths if path.name not in present}
-    with ThreadPoolExecutor(READERS) as pool:
-        for _ in pool.map(lambda path: _bring(store, path), sorted(missing)):
-            pass
+    missing = {object_name(path.stem): path for path in paths if path.name not in present}
+    for name, data in store.get_all(missing):
+        beside = missing[name].with_name(f".bringing-{secrets.token_hex(8)}")
+        beside.write_bytes(_checked(store, name, data))
+        beside.replace(missing[name])
     return paths
 
 
 def read_images(store: Store, digests: list[str]) -> Iterator[bytes]:
     """Bytes of the images named by `digests`, in their order, read ahead in parallel."""
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(digests), _AT_ONCE):
-            yield from pool.map(lambda digest: _image(store, digest), digests[start : start + _AT_ONCE])
+    for start in range(0, len(digests), _AT_ONCE):
+        names = [object_name(digest) for digest in digests[start : start + _AT_ONCE]]
+        found = dict(store.get_all(set(names)))
+        yield from (_checked(store, name, found[name]) for name in names)
 
 
 def segment_digest(rows: pa.Table) -> str:
@@ -198,14 +200,7 @@ def _read_segment(store: Store, name: str, columns: list[str] | None) -> pa.Tabl
         raise InvalidInput(f"{store.uri}/segments/{name}.parquet: damaged ({fault}); restore it") from fault
 
 
-def _bring(store: Store, path: Path) -> None:
-    beside = path.with_name(f".bringing-{secrets.token_hex(8)}")
-    beside.write_bytes(_image(store, path.stem))
-    beside.replace(path)
-
-
-def _image(store: Store, digest: str) -> bytes:
-    data = store.get(object_name(digest))
-    if digest_bytes(data) != digest:
-        raise InvalidInput(f"{store.uri}/{object_name(digest)}: bytes do not match the name; restore the object")
+def _checked(store: Store, name: str, data: bytes) -> bytes:
+    if object_name(digest_bytes(data)) != name:
+        raise InvalidInput(f"{store.uri}/{name}: bytes do not match the name; restore the object")
     return data

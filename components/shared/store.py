@@ -9,11 +9,15 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlparse
 
 from components.shared.errors import InvalidInput, ServiceFault
+
+READERS = 16
 
 
 class Store(Protocol):
@@ -22,6 +26,7 @@ class Store(Protocol):
     uri: str
 
     def get(self, name: str) -> bytes: ...
+    def get_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]: ...
     def put(self, name: str, data: bytes) -> None: ...
     def put_new(self, name: str, data: bytes) -> bool: ...
     def put_new_all(self, objects: Mapping[str, bytes]) -> None: ...
@@ -71,6 +76,13 @@ class FolderStore:
             return self._path(name).read_bytes()
         except FileNotFoundError as missing:
             raise InvalidInput(f"{self.uri}: no object named {name!r}") from missing
+
+    def get_all(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Names and bytes of many objects, in the order in which they are quickest read."""
+        left = iter(names)
+        with ThreadPoolExecutor(READERS) as pool:
+            while part := list(islice(left, 16 * READERS)):
+                yield from zip(part, pool.map(self.get, part), strict=True)
 
     def put(self, name: str, data: bytes) -> None:
         """Write `name` whole; an existing object is replaced in one step."""

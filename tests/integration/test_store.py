@@ -1,12 +1,19 @@
 """One suite for both stores: a folder, and a bucket of a real SeaweedFS."""
 
 import os
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from components.shared import shards
+from components.shared.buckets import BucketStore
+from components.shared.dataset import object_name
+from components.shared.digests import digest_bytes
 from components.shared.errors import InvalidInput, ServiceFault
+from components.shared.shards import FOLDER, SHARD_BYTES, SMALL_BYTES
 from components.shared.store import Store, open_store
 from tests.servers import BUCKET, object_server
 
@@ -24,6 +31,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     for key, value in request.getfixturevalue("server").items():
         monkeypatch.setenv(key, value)
     return open_store(f"s3://{BUCKET}/{request.node.name[:20].strip('[]')}/{os.getpid()}")
+
+
+@pytest.fixture
+def bucket(server: dict, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    for key, value in server.items():
+        monkeypatch.setenv(key, value)
+    return open_store(f"s3://{BUCKET}/{request.node.name[5:45]}/{os.getpid()}")
 
 
 def test_what_is_put_is_got(store: Store) -> None:
@@ -73,6 +87,68 @@ def test_many_objects_at_once(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda item: store.put_new(*item), contents.items()))
         assert dict(zip(contents, pool.map(store.get, contents), strict=True)) == contents
+
+
+def images(count: int, size: int = 3000) -> dict[str, bytes]:
+    return {object_name(digest_bytes(data)): data for data in (os.urandom(size) for _ in range(count))}
+
+
+def test_small_images_and_large_ones_are_found_by_name_wherever_they_lie(store: Store) -> None:
+    small, large = images(200), images(2, SMALL_BYTES + 1)
+    store.put_new_all(small | large)
+    assert dict(store.get_all(small | large)) == small | large
+    for reader in (store, open_store(store.uri)):
+        assert all(reader.get(name) == data and reader.exists(name) for name, data in (small | large).items())
+    with pytest.raises(InvalidInput, match="no object named 'objects/00/0000"):
+        list(store.get_all([*small, object_name("0" * 64)]))
+
+
+def test_small_images_travel_together_to_a_bucket(bucket: Store) -> None:
+    early = open_store(bucket.uri)
+    written = images(300, SHARD_BYTES // 200)
+    bucket.put_new_all(written)
+    assert list(bucket.list("objects")) == []
+    assert len(list(bucket.list(FOLDER))) == 2 * 2  # two tars of at most SHARD_BYTES and an index each
+    assert dict(early.get_all(written)) == written, "a reader that looked before finds what came later"
+    bucket.put_new_all(written)
+    assert len(list(bucket.list(FOLDER))) == 4
+    [name, *_] = sorted(name for name in bucket.list(FOLDER) if name.endswith(".tar"))
+    with tarfile.open(fileobj=BytesIO(bucket.get(name))) as tar:
+        assert all(tar.extractfile(one).read() == written[one.name] for one in tar)  # any tar reader gets them back
+
+
+def test_a_shard_whose_writer_was_killed_is_invisible_and_written_again(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, real = images(20), BucketStore.put_new
+
+    def die(self: BucketStore, name: str, data: bytes) -> bool:
+        if name.endswith(".index"):
+            raise KeyboardInterrupt
+        return real(self, name, data)
+
+    monkeypatch.setattr(BucketStore, "put_new", die)
+    with pytest.raises(KeyboardInterrupt):
+        bucket.put_new_all(written)
+    assert not any(bucket.exists(name) for name in written)
+    monkeypatch.setattr(BucketStore, "put_new", real)
+    bucket.put_new_all(written)
+    assert dict(open_store(bucket.uri).get_all(written)) == written
+
+
+def test_many_indexes_become_one_and_a_damaged_one_is_named(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MERGED_FROM", 3)
+    parts = [images(16) for _ in range(4)]
+    for part in parts[:3]:
+        bucket.put_new_all(part)
+    everything = {name: data for part in parts for name, data in part.items()}
+    assert len(dict(open_store(bucket.uri).get_all(parts[0]))) == 16
+    [merged] = [name for name in bucket.list(FOLDER) if name.endswith(".merged")]
+    bucket.put_new_all(parts[3])
+    assert dict(open_store(bucket.uri).get_all(everything)) == everything
+    bucket.put(merged, bucket.get(merged)[:-1])
+    with pytest.raises(InvalidInput, match=r"merged: damaged index"):
+        open_store(bucket.uri).get(next(iter(everything)))
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "/etc/passwd"])
