@@ -62,7 +62,7 @@ build() {
 }
 
 context=$(mktemp -d)
-git archive "$commit" components images | tar --extract --directory "$context"
+git archive "$commit" components pipelines images | tar --extract --directory "$context"
 mkdir -p "$wheels"
 # One build at a time: two would serve packages from two addresses, and Docker's cache goes by the address.
 if command -v flock >/dev/null; then

@@ -13,6 +13,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from components.release import guarded_server
+from pipelines import recipes
+from pipelines.commands.review import registry
 from pipelines.placement import (
     CONFIG,
     CONFIG_KEYS,
@@ -221,6 +224,37 @@ def test_production_gets_every_secret_that_steps_and_services_ask_for() -> None:
         for variable in container.get("env", []):
             if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                 assert reference["key"] in offered[reference["name"]], name
+
+
+def test_production_gets_every_secret_file_that_services_mount() -> None:
+    offered = {
+        name: {entry["secretKey"] for entry in secret["spec"]["data"]}
+        for name, secret in of_kind("production", "ExternalSecret").items()
+    }
+    mounted = [
+        (volume["secret"]["secretName"], item["key"])
+        for _, _, spec in pod_specs(rendered("production"))
+        for volume in spec["volumes"]
+        if "secret" in volume
+        for item in volume["secret"]["items"]
+    ]
+    assert mounted and all(key in offered[secret] for secret, key in mounted)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_registry_is_guarded_and_what_reviewers_do_there_is_taken_up(overlay: str) -> None:
+    spec = of_kind(overlay, "Deployment")["yanshan-registry"]["spec"]["template"]["spec"]
+    server, uptake = spec["containers"]
+    assert server["command"][-1] == guarded_server.__name__
+    environment = {variable["name"]: variable for variable in server["env"]}
+    assert environment["YANSHAN_TRUST"]["valueFrom"]["configMapKeyRef"]["key"] == "YANSHAN_TRUST"
+    assert uptake["command"] == ["python3", "-m", "pipelines", "registry", "serve"]
+    asked = registry.commands["serve"].make_context("serve", list(uptake["args"])).params
+    assert str(asked["audit"]) == environment["YANSHAN_AUDIT"]["value"]
+    assert asked["model_name"] == recipes.production().model_name
+    assert uptake["ports"][0]["containerPort"] == asked["port"]
+    audit = {mount["mountPath"]: mount for mount in uptake["volumeMounts"]}[str(asked["audit"].parent)]
+    assert audit["name"] == "audit" and audit["readOnly"] is True
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
