@@ -82,7 +82,7 @@ def database_file(tracking_uri: str) -> Path | None:
 
 @contextlib.contextmanager
 def alone(tracking_uri: str, what: str) -> Iterator[None]:
-    """Hold a local registry's lock called `what`; released by the kernel when the process dies. A server needs none."""
+    """Hold a local registry's lock called `what`; released by the kernel when the process dies. A server has none."""
     database = database_file(tracking_uri)
     if database is None:
         yield

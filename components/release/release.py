@@ -15,10 +15,11 @@ from components.release.card import description, model_card
 from components.release.mlmodel import log_model
 from components.release.policy import release_key
 from components.release.projection import DIGEST, project
-from components.release.registry import alone, open_registry, tracking_uri_for
+from components.release.registry import alone, database_file, open_registry, tracking_uri_for
 from components.release.settings import ReleaseSettings
 from components.release.tracking import RUN_KEY, Night, close_run, find_run, gate_tags, log_night, provenance
 from components.shared.errors import InvalidInput, Refused
+from components.shared.lease import leased
 from components.shared.releases import Release, read_release, release_of_night
 from components.shared.signatures import SigningKey
 from components.shared.store import Store
@@ -52,7 +53,9 @@ def release_night(
     """
     night, key = read_night(paths, model_name, settings), release_key(store)
     tracking_uri = tracking_uri_for(store)
-    with alone(tracking_uri, "release"), open_registry(tracking_uri) as client:
+    # Beside a local database the lock is enough; a server may be asked by two pods at once.
+    lease = contextlib.nullcontext() if database_file(tracking_uri) else leased(store, f"release/{night.run_key}")
+    with alone(tracking_uri, "release"), lease, open_registry(tracking_uri) as client:
         done = release_of_night(store, model_name, night.run_key)
         if done is None:
             done = _complete(client, tracking_uri, night, paths, store, settings, key)
@@ -133,7 +136,6 @@ def _complete(
             version = _registered(client, night.model_name, night.run_key)
             if not version:
                 _register(client, night, run_id, bundle, Path(scratch))
-                # Two releases of one night at once, on a server: both go on with the version registered first.
                 version = _registered(client, night.model_name, night.run_key)
             record = release_record(night, version, files.result())
         write_bundle(store, record, bundle, key)

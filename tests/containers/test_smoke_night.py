@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -179,6 +180,20 @@ def test_bad_input_ends_in_seconds_and_the_retry_says_the_same(
         assert run.steps["intake-labels"].code and not run.steps["notify-people"].code
         said.append(run.steps["intake-labels"].log.strip().splitlines()[-1])
     assert said[0] == said[1] and "InvalidInput" in said[0] and "nothing-here" in said[0]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("-m components.release.guarded_server --help", "--allowed-hosts"),
+        ("-m pipelines registry serve --help", "--audit"),
+        ("-c 'import components.release.uptake, pipelines.commands.regate, components.judge.judge'", ""),
+    ],
+)
+def test_the_release_image_runs_the_registry_and_its_uptake(words: str, said: str, tag: str) -> None:
+    command = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", f"yanshan/release:{tag}", "python3"]
+    done = subprocess.run([*command, *shlex.split(words)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and said in done.stdout, done.stderr
 
 
 def test_an_image_says_what_it_is_and_what_it_was_built_from(tag: str) -> None:

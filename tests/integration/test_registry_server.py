@@ -7,6 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,25 @@ def test_a_webhook_wakes_the_uptake(reviewed: RegistryServer, store: Store) -> N
         service.terminate()
         service.wait(timeout=30)
     assert champion(store, MODEL).version == 4
+
+
+def release_apart(server: RegistryServer, before: int) -> int:
+    return release(server, open_store(f"s3://{BUCKET}/store"), "e", before)["version"]
+
+
+def test_a_night_released_four_times_at_once_is_one_version(reviewed: RegistryServer, store: Store) -> None:
+    from mlflow import MlflowClient
+
+    become(reviewed, "pipeline")
+    before, known = champion(store, MODEL).version, len(MlflowClient(reviewed.uri).search_model_versions())
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+        versions = set(pool.map(release_apart, [reviewed] * 4, [before] * 4))
+    assert len(versions) == 1
+    assert len(MlflowClient(reviewed.uri).search_model_versions()) == known + 1
+    become(reviewed, "bob")
+    assert [
+        finding for finding in verify(store, MODEL, reviewed.uri) if f"version {min(versions)}" in str(finding)
+    ] == []
 
 
 def test_every_attempt_is_in_the_audit_file(reviewed: RegistryServer) -> None:
