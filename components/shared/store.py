@@ -105,9 +105,11 @@ class FolderStore:
 
     def put_new_all(self, objects: Mapping[str, bytes]) -> None:
         """`put_new` for many: all are on their way to the disk before the first is waited for."""
-        beside = {self._path(name): self._beside(name, data, wait=False) for name, data in objects.items()
-                  if not self._path(name).exists()}  # fmt: skip
+        beside: dict[Path, Path] = {}
         try:
+            for name, data in objects.items():
+                if not (path := self._path(name)).exists():
+                    beside[path] = self._beside(name, data, wait=False)
             _wait_for_disk(self.root, beside.values())
             for path, written in beside.items():
                 with contextlib.suppress(FileExistsError):
@@ -154,6 +156,7 @@ class FolderStore:
                 if wait:
                     os.fsync(file.fileno())
         except OSError as fault:
+            beside.unlink(missing_ok=True)  # a full disk is not filled by halves
             ours = fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
             kind = InvalidInput if ours else ServiceFault
             raise kind(f"{self.uri}: cannot write {name!r} ({fault.strerror})") from fault

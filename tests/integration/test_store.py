@@ -1,6 +1,7 @@
 """One suite for both stores: a folder, and a bucket of a real SeaweedFS."""
 
 import os
+import resource
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -222,3 +223,16 @@ def test_credentials_may_come_from_a_file(server: dict, tmp_path: Path, monkeypa
     store = open_store(f"s3://{BUCKET}/from-file")
     store.put("a", b"b")
     assert store.get("a") == b"b" and "secret" not in store.uri
+
+
+def test_a_full_disk_is_told_and_no_half_is_left(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    fits, rest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, rest))  # the kernel's own refusal, without a disk to fill
+    try:
+        for put in (lambda: store.put("a", bytes(6000)), lambda: store.put_new_all(images(20) | images(1, 6000))):
+            with pytest.raises((InvalidInput, ServiceFault), match="cannot write"):
+                put()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fits, rest))
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
