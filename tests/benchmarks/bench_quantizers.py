@@ -1,0 +1,167 @@
+"""Ways to make a detector INT8, on three architectures trained on the sample parts: accuracy, size, milliseconds.
+
+    python tests/benchmarks/bench_quantizers.py [--architectures yolov8n,yolo11n,yolo26n] [--workspace FOLDER]
+
+What is trained is kept in the workspace: a second run only quantizes and measures. NVIDIA ModelOpt and NNCF get their
+lines where they are installed.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from components.augment.augment import augment
+from components.build_engine.latency import load_network, measure
+from components.build_engine.openvino_ir import write_ir
+from components.calibrate.accuracy import Truth, Yardstick, detect_all
+from components.calibrate.choose import choose_images, look_at
+from components.calibrate.images import network_inputs
+from components.calibrate.quantize import quantize_detector
+from components.calibrate.settings import CalibrateSettings
+from components.calibrate.source import read_source
+from components.export.export import export_checkpoint
+from components.intake.intake import take_in
+from components.shared.dataset import bring_images, read_dataset, read_rows, read_test_rows
+from components.shared.store import Store, open_store
+from components.train.fit import fit_detector
+from pipelines.recipes import demo
+from pipelines.sample.factory import write_shift
+from tests.benchmarks.bench_calibrate import truth_of
+
+IMAGES, CALIBRATED, THREADS = 480, 64, 2
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Images to calibrate on, images to choose by, and the frozen test set."""
+
+    images: list[Path]
+    held_out: Truth
+    test: Truth
+    folder: Path
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--architectures", default="yolov8n,yolo11n,yolo26n")
+    asked.add_argument("--workspace", default=".yanshan/quantizers")
+    options = asked.parse_args()
+    root = Path(options.workspace).resolve()
+    store = open_store((root / "store").as_uri())
+    training_set = sample(root, store)
+    for name in options.architectures.split(","):
+        model = trained(name, root, store, training_set)
+        compare(name, model, bench_of(root, store))
+
+
+def sample(root: Path, store: Store) -> Path:
+    """Folder of the training set; the day shift's test images are frozen on the way."""
+    inbox = root / "inbox" / "day"
+    if not inbox.exists():
+        write_shift(inbox, "day", IMAGES, seed=1)
+    take_in(str(root / "inbox"), store, demo().intake, root / "dataset", root / "intake.html")
+    augment(root / "dataset", store, demo().augment, root / "training_set", root / "augment.html")
+    return root / "training_set"
+
+
+def trained(name: str, root: Path, store: Store, training_set: Path) -> Path:
+    settings = demo().train.changed(architecture=name)
+    fit_detector(training_set, store, f"bench-{name}", settings, root / name / "checkpoint", root / name / "train.html")
+    export_checkpoint(root / name / "checkpoint", training_set, store, demo().export, root / name / "onnx")
+    return root / name / "onnx" / "model.onnx"
+
+
+def bench_of(root: Path, store: Store) -> Bench:
+    version = read_dataset(store, json.loads((root / "dataset" / "dataset.json").read_bytes())["digest"])
+    train, folder = read_rows(store, version, "train"), root / "images"
+    chosen, held_out = choose_images(
+        train, CALIBRATED, CALIBRATED, 0, lambda rows: look_at(bring_images(store, rows, folder))
+    )
+    images = bring_images(store, chosen, folder)
+    truths = [truth_of(store, rows, folder, version.class_names) for rows in (held_out, read_test_rows(store, version))]
+    return Bench(images, *truths, root)
+
+
+def compare(name: str, model: Path, bench: Bench) -> None:
+    yardstick = Yardstick(bench.test, detect_all(model, bench.test.images, THREADS))
+    print(f"{name}: {len(bench.test.images)} test images, {len(bench.images)} to calibrate on")
+    ways: dict[str, Callable[[Path], object]] = {
+        "FP32": lambda target: shutil.copyfile(model, target),
+        "FP16": lambda target: half(model, target),
+        "INT8, every operator": lambda target: by_onnxruntime(model, bench.images, target, naive=True),
+        "INT8, ONNX Runtime's defaults": lambda target: by_onnxruntime(model, bench.images, target),
+        "INT8, ModelOpt": lambda target: by_modelopt(model, bench.images, target),
+        "INT8, ours": lambda target: quantize_detector(
+            model, bench.images, target, CalibrateSettings(threads=THREADS), bench.held_out
+        ),
+    }
+    for way, make in ways.items():
+        target = bench.folder / name / "form.onnx"
+        with contextlib.suppress(ImportError):
+            make(target)
+            print("  " + line(way, target, yardstick), flush=True)
+
+
+def line(way: str, path: Path, yardstick: Yardstick) -> str:
+    found = detect_all(path, yardstick.truth.images, THREADS)
+    loss, target = yardstick.compare(found), path.parent / "ir"
+    target.mkdir(exist_ok=True)
+    write_ir(path, target)
+    took = {}
+    for runtime, file in (("OpenVINO", target / "model.xml"), ("ORT", path)):
+        run = load_network(file, runtime.lower().replace("ort", "onnxruntime"), THREADS, 1)
+        took[runtime] = 1000 * float(np.median(measure(run, 5, 50)))
+    return (
+        f"{way:30} mAP50-95 {yardstick.map_50_95 - loss.map_points / 100:.3f}, lost {loss.map_points:6.2f} +- "
+        f"{yardstick.margin(found):4.2f} points, worst class recall lost {max(loss.recall_points.values()):6.2f}, "
+        f"{path.stat().st_size / 1e6:5.2f} MB, OpenVINO {took['OpenVINO']:5.2f} ms, ORT {took['ORT']:5.2f} ms"
+    )
+
+
+def half(model: Path, target: Path) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=True), target)
+
+
+def by_onnxruntime(model: Path, images: list[Path], target: Path, naive: bool = False) -> None:
+    """`quantize_static`: as it comes, or symmetric and per channel over all operators as a first try would be."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    source = read_source(model)
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.inputs = network_inputs(images, source.size_px)
+
+        def get_next(self) -> dict | None:
+            batch = next(self.inputs, None)
+            return None if batch is None else {source.input_name: batch}
+
+    symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True}
+    options = {"per_channel": True, "activation_type": QuantType.QInt8, "extra_options": symmetric} if naive else {}
+    quantize_static(str(model), str(target), Reader(), **options)
+
+
+def by_modelopt(model: Path, images: list[Path], target: Path) -> None:
+    """On a copy: it rewrites its input."""
+    from modelopt.onnx.quantization import quantize
+
+    source, copy = read_source(model), target.with_name("copy.onnx")
+    shutil.copyfile(model, copy)
+    batch = np.concatenate(list(network_inputs(images, source.size_px)))
+    quantize(str(copy), calibration_data={source.input_name: batch}, calibration_method="max", output_path=str(target))
+
+
+if __name__ == "__main__":
+    main()
