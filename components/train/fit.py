@@ -65,18 +65,24 @@ def fit_detector(
 
         def work() -> None:
             from components.train.night import Night, train_night
+            from components.train.nodes import launch_nodes
             from components.train.ranks import Job, count_ranks, launch_ranks
 
+            values = settings.model_dump(mode="json")
+            training_set = str(training_set_folder.resolve())
+            checkpoint, report = str(checkpoint_folder.resolve()), str(report_path.resolve())
+            names = (store.uri, model_name, state_name)
+            job = Job(training_set, class_names, *names, values, str(scratch), checkpoint, report)
+            if settings.nodes > 1:
+                launch_nodes(job, store, settings)
+                return
             ranks = count_ranks(settings)
             files = bring_images(store, rows, scratch / "images")
-            if ranks == 1:
-                places = (store, state_name, settings, checkpoint_folder, report_path)
-                train_night(Night(rows, files, class_names, start, *places))
+            if ranks > 1:
+                launch_ranks(job, ranks)
                 return
-            values = settings.model_dump(mode="json")
-            folders = (str(path.resolve()) for path in (scratch, checkpoint_folder, report_path))
-            training_set = str(training_set_folder.resolve())
-            launch_ranks(Job(training_set, class_names, store.uri, model_name, state_name, values, *folders), ranks)
+            places = (store, state_name, settings, checkpoint_folder, report_path)
+            train_night(Night(rows, files, class_names, start, *places))
 
         outputs = {"checkpoint": checkpoint_folder, "training_report": report_path}
         remembered = once(store, "train", inputs=inputs, outputs=outputs, work=work)

@@ -47,6 +47,8 @@ class Night:
     settings: TrainSettings
     checkpoint_folder: Path
     report_path: Path
+    batch_size: int = 0
+    """Instead of the settings' where that did not fit into memory."""
 
 
 def train_night(night: Night) -> None:
@@ -61,7 +63,7 @@ def train_night(night: Night) -> None:
     """
     began = time.monotonic()
     machine = pick_machine(night.settings)
-    plan = _plan(night.start, night.settings)
+    plan = _plan(night)
     train, repeats, val = _split(night)
     while True:
         try:
@@ -70,18 +72,24 @@ def train_night(night: Night) -> None:
                 run_epochs(fit, train, repeats, val, plan, night.settings, machine, _keeper(night, plan, machine))
             break
         except RuntimeError as fault:
-            if not any(sign in str(fault) for sign in OUT_OF_MEMORY) or machine.world_size > 1:
-                raise
+            if not is_out_of_memory(fault) or machine.world_size > 1:
+                raise  # ranks must halve together: whoever started them does it
             plan = _halved(plan, fault)
     if machine.rank == 0:
         _write(night, fit, plan, machine, time.monotonic() - began)
 
 
-def _plan(start: Start, settings: TrainSettings) -> Plan:
-    if not start.warm:
-        return Plan(settings.epochs, settings.learning_rate, settings.batch_size)
+def _plan(night: Night) -> Plan:
+    settings, batch_size = night.settings, night.batch_size or night.settings.batch_size
+    if not night.start.warm:
+        return Plan(settings.epochs, settings.learning_rate, batch_size)
     rate = settings.learning_rate * settings.warm_start_learning_rate_share
-    return Plan(settings.warm_start_epochs, rate, settings.batch_size)
+    return Plan(settings.warm_start_epochs, rate, batch_size)
+
+
+def is_out_of_memory(fault: RuntimeError) -> bool:
+    """Whether torch says so, on a GPU or a CPU."""
+    return any(sign in str(fault) for sign in OUT_OF_MEMORY)
 
 
 def _halved(plan: Plan, fault: RuntimeError) -> Plan:

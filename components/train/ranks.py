@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from components.train.quiet import quieten_ultralytics
 from components.train.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
+OUT_OF_MEMORY = "out-of-memory"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Job:
     scratch: str
     checkpoint: str
     report: str
+    batch_size: int = 0
+    """Instead of the settings' where that did not fit into memory."""
 
 
 def count_ranks(settings: TrainSettings) -> int:
@@ -53,16 +57,22 @@ def count_ranks(settings: TrainSettings) -> int:
 
 
 def launch_ranks(job: Job, ranks: int) -> None:
-    """Run the night on `ranks` processes and wait.
+    """Run the night on `ranks` processes and wait; a batch that does not fit into one's memory is halved for all.
 
     Raises:
         ServiceFault: a rank died; the others were ended and the kept state carries on.
         InvalidInput: a rank refused its input; its log says why.
+        MissingCapability: not even one image a rank fits into memory.
     """
-    path = Path(job.scratch) / "job.json"
-    path.write_text(json.dumps(asdict(job)))
+    path, full = Path(job.scratch) / "job.json", Path(job.scratch) / OUT_OF_MEMORY
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    ended = subprocess.run([*torchrun, "--module", "components.train.ranks", str(path)], check=False)
+    while True:
+        path.write_text(json.dumps(asdict(job)))
+        ended = subprocess.run([*torchrun, "--module", "components.train.ranks", str(path)], check=False)
+        if not full.exists():
+            break
+        full.unlink()
+        job = replace(job, batch_size=halved(job.batch_size or job.settings["batch_size"], ranks))
     told = Path(job.scratch) / "refused.json"
     if told.exists():
         raise InvalidInput(json.loads(told.read_text()))
@@ -70,9 +80,25 @@ def launch_ranks(job: Job, ranks: int) -> None:
         raise ServiceFault(f"training: torchrun ended with {ended.returncode}; the last state carries on: run it again")
 
 
-def run_rank(path: Path) -> None:
-    """One rank's life: RANK, WORLD_SIZE and LOCAL_RANK come from torchrun, on one node or several."""
-    job = Job(**json.loads(path.read_bytes()))
+def halved(batch_size: int, ranks: int) -> int:
+    """Half the batch, still the same for every rank.
+
+    Raises:
+        MissingCapability: each rank has but one image already.
+    """
+    smaller = batch_size // ranks // 2 * ranks
+    if not smaller:
+        raise MissingCapability("memory: not even one image a rank fits, expected a smaller train.image_size_px")
+    logger.warning("out_of_memory batch_size=%d halved_to=%d", batch_size, smaller)
+    return smaller
+
+
+def run_rank(job: Job) -> None:
+    """One rank's life: RANK, WORLD_SIZE and LOCAL_RANK come from torchrun, on one node or several.
+
+    Raises:
+        InvalidInput: what the night refuses.
+    """
     scratch = Path(job.scratch)
     quieten_ultralytics(scratch / "ultralytics")
     from components.train.night import Night, train_night
@@ -95,19 +121,58 @@ def run_rank(path: Path) -> None:
                 settings,
                 Path(job.checkpoint),
                 Path(job.report),
+                job.batch_size,
             )
         )
-    except InvalidInput as refusal:
-        (scratch / "refused.json").write_text(json.dumps(str(refusal)))
-        raise
     finally:
         torch.distributed.destroy_process_group()
+
+
+def run_here(path: Path) -> None:
+    """A rank of this machine's job."""
+    job = Job(**json.loads(path.read_bytes()))
+    try:
+        run_rank(job)
+    except InvalidInput as refusal:
+        (Path(job.scratch) / "refused.json").write_text(json.dumps(str(refusal)))
+        raise
+    except RuntimeError as fault:
+        from components.train.night import is_out_of_memory
+
+        if is_out_of_memory(fault):
+            (Path(job.scratch) / OUT_OF_MEMORY).touch()
+        raise
+
+
+def run_on_node(store_uri: str, folder: str) -> None:
+    """A rank of a job that lies in the store."""
+    from components.train.nodes import receive_job, send_results
+
+    store = open_store(store_uri)
+    job = receive_job(store, folder)
+    try:
+        run_rank(job)
+    except InvalidInput as refusal:
+        store.put(f"{folder}/refused.json", json.dumps(str(refusal)).encode())
+        raise
+    except RuntimeError as fault:
+        from components.train.night import is_out_of_memory
+
+        if is_out_of_memory(fault):
+            told = f"train.batch_size: {job.settings['batch_size']} images do not fit into the nodes' memory ({fault})"
+            store.put(f"{folder}/refused.json", json.dumps(told).encode())
+        raise
+    if os.environ.get("RANK", "0") == "0":
+        send_results(job, store, folder)
 
 
 if __name__ == "__main__":
     start_logging()
     try:
-        run_rank(Path(sys.argv[1]))
+        if len(sys.argv) == 3:
+            run_on_node(*sys.argv[1:])
+        else:
+            run_here(Path(sys.argv[1]))
     except YanshanError as fault:
         logger.error("%s", fault)
         sys.exit(fault.exit_code)

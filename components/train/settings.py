@@ -77,7 +77,13 @@ class TrainSettings(Settings):
     distill_gain: NonNegativeFloat = 1.0
     """How much the distance from the teacher weighs beside the loss on labels."""
     ranks: NonNegativeInt = 0
-    """Processes that share every batch; 0 takes one a GPU."""
+    """Processes of this machine, or of each node, that share every batch; 0 takes one a GPU."""
+    nodes: PositiveInt = 1
+    """Machines that train together, as a TrainJob of Kubeflow Trainer; 1 trains where the step runs."""
+    sync_batch_norm: bool = False
+    """Batch-norm statistics over the batches of all ranks instead of each rank's own; GPUs only."""
+    compile: bool = False
+    """Let `torch.compile` fuse the network's kernels: minutes before the first step, which pay in long trainings."""
     state_every_epochs: PositiveInt = 1
     """How often the full state goes to the store; a killed run repeats at most so many epochs."""
     seed: NonNegativeInt = 0

@@ -1,6 +1,7 @@
 """One training step: rates, loss, gradients, update."""
 
 import math
+import shutil
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import ModelEMA
 
+from components.shared.errors import MissingCapability
 from components.train.distill import Teacher, distance
 from components.train.machine import Machine
 from components.train.settings import TrainSettings
@@ -62,8 +64,15 @@ def start_fit(
         settings: Of the step.
         machine: Of this rank.
         teacher: To learn from beside the labels.
+
+    Raises:
+        MissingCapability: the settings ask for what only GPUs or a compiler give.
     """
     network.to(machine.device)
+    if settings.sync_batch_norm and machine.world_size > 1:
+        if machine.device.type != "cuda":
+            raise MissingCapability("train.sync_batch_norm: got CPU ranks, expected GPUs: it exists on those alone")
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     cast(torch.nn.Module, network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name, parameter in network.named_parameters():
         parameter.requires_grad = ".dfl." not in name
@@ -71,7 +80,12 @@ def start_fit(
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype is torch.float16)
-    return Fit(network, ModelEMA(network, tau=settings.average_updates), optimizer, scaler, teacher)
+    average = ModelEMA(network, tau=settings.average_updates)  # a copy of its own, which is not compiled
+    if settings.compile:
+        if not shutil.which("g++"):
+            raise MissingCapability("train.compile: no g++ here, and torch.compile needs a C++ compiler")
+        cast(torch.nn.Module, network).compile()
+    return Fit(network, average, optimizer, scaler, teacher)
 
 
 def _build_optimizer(network: DetectionModel, plan: Plan, steps: int, settings: TrainSettings) -> torch.optim.Optimizer:

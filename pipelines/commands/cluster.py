@@ -191,10 +191,14 @@ def _order(recipe: str, asked: dict[str, Any], more: dict[str, Any]) -> Iterator
 def compile_placed(recipe: str, chosen: Any, path: Path) -> None:
     """Compile with the recipe's settings and its placement on a cluster."""
     from pipelines.dag import compile_pipeline
-    from pipelines.placement import PLACEMENTS, write_placement
+    from pipelines.placement import PLACEMENTS, Placement, write_placement
 
     compile_pipeline(chosen, path)
-    write_placement(path, PLACEMENTS[recipe]())
+    places = PLACEMENTS[recipe]()
+    if chosen.train.nodes > 1:
+        # The step only launches and watches: the nodes have the GPUs.
+        places["train-detector"] = Placement(cpu_cores=1, memory_gib=4, timeout_s=places["train-detector"].timeout_s)
+    write_placement(path, places)
 
 
 def _findings(

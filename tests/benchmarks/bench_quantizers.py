@@ -20,7 +20,6 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from components.augment.augment import augment
 from components.build_engine.latency import load_network, measure
 from components.build_engine.openvino_ir import write_ir
 from components.calibrate.accuracy import Truth, Yardstick, detect_all
@@ -29,14 +28,11 @@ from components.calibrate.images import network_inputs
 from components.calibrate.quantize import quantize_detector
 from components.calibrate.settings import CalibrateSettings
 from components.calibrate.source import read_source
-from components.export.export import export_checkpoint
-from components.intake.intake import take_in
-from components.shared.dataset import bring_images, read_dataset, read_rows, read_test_rows
-from components.shared.store import Store, open_store
-from components.train.fit import fit_detector
+from components.shared.dataset import bring_images, read_dataset, read_rows
+from components.shared.errors import InvalidInput
 from pipelines.recipes import demo
-from pipelines.sample.factory import write_shift
 from tests.benchmarks.bench_calibrate import truth_of
+from tests.benchmarks.sample_parts import Parts
 
 IMAGES, CALIBRATED, THREADS = 480, 64, 2
 
@@ -54,42 +50,26 @@ class Bench:
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--architectures", default="yolov8n,yolo11n,yolo26n")
-    asked.add_argument("--workspace", default=".yanshan/quantizers")
+    asked.add_argument("--workspace", default=".yanshan/bench-quantizers")
     options = asked.parse_args()
-    root = Path(options.workspace).resolve()
-    store = open_store((root / "store").as_uri())
-    training_set = sample(root, store)
+    parts = Parts(Path(options.workspace))
+    parts.take_in("day", IMAGES, seed=1)
+    training_set = parts.training_set("training_set", demo().augment)
+    bench = bench_of(parts)
     for name in options.architectures.split(","):
-        model = trained(name, root, store, training_set)
-        compare(name, model, bench_of(root, store))
+        parts.train(name, training_set, demo().train.changed(architecture=name))
+        compare(name, parts.export(name, training_set), bench)
 
 
-def sample(root: Path, store: Store) -> Path:
-    """Folder of the training set; the day shift's test images are frozen on the way."""
-    inbox = root / "inbox" / "day"
-    if not inbox.exists():
-        write_shift(inbox, "day", IMAGES, seed=1)
-    take_in(str(root / "inbox"), store, demo().intake, root / "dataset", root / "intake.html")
-    augment(root / "dataset", store, demo().augment, root / "training_set", root / "augment.html")
-    return root / "training_set"
-
-
-def trained(name: str, root: Path, store: Store, training_set: Path) -> Path:
-    settings = demo().train.changed(architecture=name)
-    fit_detector(training_set, store, f"bench-{name}", settings, root / name / "checkpoint", root / name / "train.html")
-    export_checkpoint(root / name / "checkpoint", training_set, store, demo().export, root / name / "onnx")
-    return root / name / "onnx" / "model.onnx"
-
-
-def bench_of(root: Path, store: Store) -> Bench:
-    version = read_dataset(store, json.loads((root / "dataset" / "dataset.json").read_bytes())["digest"])
-    train, folder = read_rows(store, version, "train"), root / "images"
+def bench_of(parts: Parts) -> Bench:
+    version = read_dataset(parts.store, json.loads((parts.root / "dataset" / "dataset.json").read_bytes())["digest"])
+    train, folder = read_rows(parts.store, version, "train"), parts.root / "images"
     chosen, held_out = choose_images(
-        train, CALIBRATED, CALIBRATED, 0, lambda rows: look_at(bring_images(store, rows, folder))
+        train, CALIBRATED, CALIBRATED, 0, lambda rows: look_at(bring_images(parts.store, rows, folder))
     )
-    images = bring_images(store, chosen, folder)
-    truths = [truth_of(store, rows, folder, version.class_names) for rows in (held_out, read_test_rows(store, version))]
-    return Bench(images, *truths, root)
+    images = bring_images(parts.store, chosen, folder)
+    held = truth_of(parts.store, held_out, folder, version.class_names)
+    return Bench(images, held, parts.test_truth(), parts.root)
 
 
 def compare(name: str, model: Path, bench: Bench) -> None:
@@ -117,15 +97,19 @@ def line(way: str, path: Path, yardstick: Yardstick) -> str:
     loss, target = yardstick.compare(found), path.parent / "ir"
     target.mkdir(exist_ok=True)
     write_ir(path, target)
-    took = {}
-    for runtime, file in (("OpenVINO", target / "model.xml"), ("ORT", path)):
-        run = load_network(file, runtime.lower().replace("ort", "onnxruntime"), THREADS, 1)
-        took[runtime] = 1000 * float(np.median(measure(run, 5, 50)))
+    took = {"OpenVINO": milliseconds(target / "model.xml", "openvino"), "ORT": milliseconds(path, "onnxruntime")}
     return (
         f"{way:30} mAP50-95 {yardstick.map_50_95 - loss.map_points / 100:.3f}, lost {loss.map_points:6.2f} +- "
         f"{yardstick.margin(found):4.2f} points, worst class recall lost {max(loss.recall_points.values()):6.2f}, "
-        f"{path.stat().st_size / 1e6:5.2f} MB, OpenVINO {took['OpenVINO']:5.2f} ms, ORT {took['ORT']:5.2f} ms"
+        f"{path.stat().st_size / 1e6:5.2f} MB, " + ", ".join(f"{runtime} {told}" for runtime, told in took.items())
     )
+
+
+def milliseconds(file: Path, runtime: str) -> str:
+    try:
+        return f"{1000 * float(np.median(measure(load_network(file, runtime, THREADS, 1), 5, 50))):5.2f} ms"
+    except InvalidInput:
+        return "refuses it"
 
 
 def half(model: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -102,6 +103,41 @@ def test_a_fit_killed_with_kill_9_ends_bit_equal_to_the_undisturbed_one(
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert resumed["digest"] == undisturbed["digest"]
+
+
+@pytest.mark.slow
+def test_a_fit_killed_five_times_ends_bit_equal_to_the_undisturbed_one(
+    tmp_path: Path, store: FolderStore, training_set: Path
+) -> None:
+    settings = SMALL.changed(epochs=12)
+    whole = FolderStore(tmp_path / "whole")
+    write_training_set(tmp_path / "training_set", whole, shape_rows(whole, train=16, val=4, side_px=96))
+    undisturbed = fit(training_set, whole, settings, tmp_path / "undisturbed")
+
+    program = (
+        "import sys; from pathlib import Path; from tests.integration.test_train import *; "
+        "fit(Path(sys.argv[1]), FolderStore(Path(sys.argv[2])), SMALL.changed(epochs=12), Path(sys.argv[3]))"
+    )
+    arguments = [str(training_set), str(store.root), str(tmp_path / "killed")]
+    reached, chance = [], random.Random(0)
+    for _ in range(5):
+        victim = subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=Path(__file__).parents[2])
+        before = epochs_kept(store)
+        while epochs_kept(store) == before:
+            assert victim.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.3)
+        victim.kill()
+        victim.wait()
+        reached.append(epochs_kept(store))
+    assert reached == sorted(set(reached)) and reached[-1] < 12
+    resumed = fit(training_set, store, settings, tmp_path / "resumed")
+    assert resumed["digest"] == undisturbed["digest"]
+
+
+def epochs_kept(store: FolderStore) -> int:
+    names = state_names(store)
+    return torch.load(store.root / names[0], weights_only=True)["epochs_done"] if names else 0
 
 
 def test_sigterm_ends_a_fit_with_the_retry_code_and_the_next_one_carries_on(

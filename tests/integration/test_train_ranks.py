@@ -1,5 +1,6 @@
 """Several ranks: they learn what one process learns, and they fail as one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,10 +16,11 @@ import torch
 from components.shared.errors import InvalidInput, MissingCapability, ServiceFault
 from components.shared.store import FolderStore
 from components.train.machine import Machine
+from components.train.network import build_network, read_architecture
 from components.train.pictures import batches
-from components.train.ranks import count_ranks
+from components.train.ranks import count_ranks, halved
 from components.train.settings import TrainSettings
-from components.train.step import Fit, add_gradients, compute_loss, set_rates, update
+from components.train.step import Fit, add_gradients, compute_loss, set_rates, start_fit, update
 from tests.integration.rank_program import PLAN, SETTINGS, STEPS, prepare, weights
 from tests.integration.test_train import SMALL, fit, state_names
 from tests.training_sets import shape_rows, write_training_set
@@ -91,6 +93,46 @@ def test_a_killed_rank_ends_the_job_with_the_retry_code_and_it_carries_on(
     assert time.monotonic() - began < 120
     state = torch.load(store.root / state_names(store)[0], weights_only=True)
     assert 1 <= state["epochs_done"] < 30
+
+
+LITTLE_MEMORY = """
+import torch
+stack = torch.stack
+def few(tensors, *more, **named):
+    if len(tensors) > 4 and tensors[0].shape[-2:] == (96, 96):
+        raise torch.OutOfMemoryError("out of memory: tried to hold more than four images")
+    return stack(tensors, *more, **named)
+torch.stack = few
+"""
+"""For `sitecustomize`: a rank that cannot hold a batch of more than four images."""
+
+
+@pytest.mark.slow
+def test_ranks_halve_together_a_batch_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LITTLE_MEMORY)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    store = FolderStore(tmp_path / "store")
+    training_set = write_training_set(tmp_path / "set", store, shape_rows(store, train=16, val=4, side_px=96))
+    settings = SMALL.changed(epochs=1, ranks=2, batch_size=16, device="cpu")
+    fit(training_set, store, settings, tmp_path / "out")
+    assert "out_of_memory batch_size=16 halved_to=8" in caplog.text
+    facts = json.loads((tmp_path / "out" / "checkpoint" / "model.json").read_bytes())
+    assert (facts["batch_size"], facts["ranks"], facts["settings"]["batch_size"]) == (8, 2, 16)
+
+
+def test_a_batch_is_halved_as_long_as_every_rank_keeps_an_image() -> None:
+    assert [halved(size, 2) for size in (16, 10, 6, 4)] == [8, 4, 2, 2]
+    with pytest.raises(MissingCapability, match="not even one image a rank"):
+        halved(2, 2)
+
+
+def test_batch_norm_over_ranks_needs_gpus(tmp_path: Path) -> None:
+    settings = SMALL.changed(sync_batch_norm=True)
+    network = build_network(read_architecture("pico"), ["a"])
+    with pytest.raises(MissingCapability, match="expected GPUs"):
+        start_fit(network, PLAN, 4, settings, Machine(torch.device("cpu"), torch.float32, 0, 0, 2))
 
 
 def kill_a_rank_after_the_first_epoch(store: FolderStore) -> None:
