@@ -23,7 +23,8 @@ BODY = """
 <td class="num">{{ "%.2f"|format(c.int8_ms) }}</td>
 <td class="num">{{ "%.2f"|format(c.int8_mb) }}</td><td>{{ outcome(c) }}</td></tr>{% endfor %}</table></div>
 <p class="soft">A candidate's mAP is that of its float network on val, good enough to choose by; what ships is judged on
-the frozen test set by the gate. Scores after different numbers of epochs do not compare.</p>
+the frozen test set by the gate. Scores after different numbers of epochs do not compare, and a first rung of few epochs
+favours who learns fast: with <code>--rungs 1</code> everybody trains to the end.</p>
 """
 
 
@@ -65,12 +66,19 @@ def _plot(found: Sequence[Candidate], budget: Budget) -> str:
         )
     front = sorted((one for one in trained if one.front), key=lambda one: one.int8_ms)
     axes.step([one.int8_ms for one in front], [one.map_50_95 for one in front], where="post", color=FIGURE_INK, lw=0.8)
-    for one in trained:
-        axes.annotate(one.name, (one.int8_ms, one.map_50_95), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    for place, one in enumerate(front):
+        axes.annotate(
+            one.name,
+            (one.int8_ms, one.map_50_95),
+            xytext=(8, -10 if place % 2 else 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=FIGURE_INK,
+        )
     if budget.latency_ms:
         axes.axvline(budget.latency_ms, color=PALETTE[3], linewidth=1)
     axes.set_xlabel("INT8 latency of one image on this CPU, ms (area of a point: file size)")
     axes.set_ylabel("mAP50-95 on val")
     axes.margins(x=0.15)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=FIGURE_INK)
     return figure(fig)
