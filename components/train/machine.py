@@ -12,6 +12,20 @@ from components.shared.errors import MissingCapability
 from components.train.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class OutOfMemory(Exception):
+    """A rank's share of a batch did not fit; all ranks must halve together."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(f"a batch of {batch_size} images does not fit into a rank's memory")
+        self.batch_size = batch_size
+
+
+def is_out_of_memory(fault: RuntimeError) -> bool:
+    """Whether torch says so, on a GPU or a CPU."""
+    return any(sign in str(fault) for sign in OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,8 @@ def pick_machine(settings: TrainSettings) -> Machine:
 def _workers(settings: TrainSettings) -> int:
     """Data processes that shared memory has room for: without it they die with a bus error in the first batch."""
     shared = Path("/dev/shm")
-    needed = settings.workers * 4 * settings.batch_size * 3 * settings.image_size_px**2
+    batch_size = settings.batch_size or settings.effective_batch_size
+    needed = settings.workers * 4 * batch_size * 3 * settings.image_size_px**2
     if not settings.workers or not shared.is_dir() or shutil.disk_usage(shared).free > needed:
         return min(settings.workers, _cores())
     free_mb = shutil.disk_usage(shared).free // 2**20

@@ -17,9 +17,10 @@ from components.shared.store import Store
 from components.train.checkpoint import write_checkpoint
 from components.train.distill import read_teacher
 from components.train.loop import count_steps, run_epochs
-from components.train.machine import Machine, pick_machine
+from components.train.machine import Machine, OutOfMemory, is_out_of_memory, pick_machine
 from components.train.network import build_network, read_architecture, take_weights
 from components.train.pictures import LabeledImages
+from components.train.probe import find_batch_size
 from components.train.report import write_report
 from components.train.settings import TrainSettings
 from components.train.start import Start
@@ -28,7 +29,6 @@ from components.train.step import Fit, Plan, start_fit
 from components.train.stop import listen_for_sigterm
 
 logger = logging.getLogger(__name__)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,17 @@ def train_night(night: Night) -> None:
     Raises:
         InvalidInput: no or corrupt images, weights that do not fit, a loss that became NaN.
         MissingCapability: not even one image fits into memory.
+        OutOfMemory: a batch does not fit into this rank's memory; whoever started the ranks halves it for all.
         ServiceFault: the process was told to stop.
     """
     began = time.monotonic()
     machine = pick_machine(night.settings)
     plan = _plan(night)
     train, repeats, val = _split(night)
+    if not plan.batch_size:
+        kept = f"{night.state_name.rpartition('/')[0]}/batch_size.json"
+        network = _network(night, train, plan)
+        plan = replace(plan, batch_size=find_batch_size(night.store, kept, network, train, night.settings, machine))
     while True:
         try:
             fit = _start(night, plan, train, sum(repeats), machine)
@@ -72,8 +77,10 @@ def train_night(night: Night) -> None:
                 run_epochs(fit, train, repeats, val, plan, night.settings, machine, _keeper(night, plan, machine))
             break
         except RuntimeError as fault:
-            if not is_out_of_memory(fault) or machine.world_size > 1:
-                raise  # ranks must halve together: whoever started them does it
+            if not is_out_of_memory(fault):
+                raise
+            if machine.world_size > 1:
+                raise OutOfMemory(plan.batch_size) from fault
             plan = _halved(plan, fault)
     if machine.rank == 0:
         _write(night, fit, plan, machine, time.monotonic() - began)
@@ -85,11 +92,6 @@ def _plan(night: Night) -> Plan:
         return Plan(settings.epochs, settings.learning_rate, batch_size)
     rate = settings.learning_rate * settings.warm_start_learning_rate_share
     return Plan(settings.warm_start_epochs, rate, batch_size)
-
-
-def is_out_of_memory(fault: RuntimeError) -> bool:
-    """Whether torch says so, on a GPU or a CPU."""
-    return any(sign in str(fault) for sign in OUT_OF_MEMORY)
 
 
 def _halved(plan: Plan, fault: RuntimeError) -> Plan:

@@ -16,11 +16,13 @@ from components.shared.errors import InvalidInput, MissingCapability, ServiceFau
 from components.shared.settings import read_settings
 from components.shared.step import start_logging
 from components.shared.store import open_store
+from components.train.machine import OutOfMemory
 from components.train.quiet import quieten_ultralytics
 from components.train.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out-of-memory"
+"""File in the job's folder that says which batch size did not fit."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def launch_ranks(job: Job, ranks: int) -> None:
         ended = subprocess.run([*torchrun, "--module", "components.train.ranks", str(path)], check=False)
         if not full.exists():
             break
+        job = replace(job, batch_size=halved(int(full.read_text()), ranks))
         full.unlink()
-        job = replace(job, batch_size=halved(job.batch_size or job.settings["batch_size"], ranks))
     told = Path(job.scratch) / "refused.json"
     if told.exists():
         raise InvalidInput(json.loads(told.read_text()))
@@ -136,11 +138,8 @@ def run_here(path: Path) -> None:
     except InvalidInput as refusal:
         (Path(job.scratch) / "refused.json").write_text(json.dumps(str(refusal)))
         raise
-    except RuntimeError as fault:
-        from components.train.night import is_out_of_memory
-
-        if is_out_of_memory(fault):
-            (Path(job.scratch) / OUT_OF_MEMORY).touch()
+    except OutOfMemory as full:
+        (Path(job.scratch) / OUT_OF_MEMORY).write_text(str(full.batch_size))
         raise
 
 
@@ -155,12 +154,9 @@ def run_on_node(store_uri: str, folder: str) -> None:
     except InvalidInput as refusal:
         store.put(f"{folder}/refused.json", json.dumps(str(refusal)).encode())
         raise
-    except RuntimeError as fault:
-        from components.train.night import is_out_of_memory
-
-        if is_out_of_memory(fault):
-            told = f"train.batch_size: {job.settings['batch_size']} images do not fit into the nodes' memory ({fault})"
-            store.put(f"{folder}/refused.json", json.dumps(told).encode())
+    except OutOfMemory as full:
+        told = f"{full}: expected a smaller train.batch_size, or 0, which tries out what fits"
+        store.put(f"{folder}/refused.json", json.dumps(told).encode())
         raise
     if os.environ.get("RANK", "0") == "0":
         send_results(job, store, folder)

@@ -24,8 +24,8 @@ class TrainSettings(Settings):
     """Epochs of a night that starts from the champion."""
     image_size_px: Annotated[int, Field(gt=0, multiple_of=32)] = 640
     """Side of the square network input."""
-    batch_size: PositiveInt = 16
-    """Images a step, over all ranks."""
+    batch_size: NonNegativeInt = 16
+    """Images a step, over all ranks; 0 tries out how many fit into memory, at most `effective_batch_size`."""
     effective_batch_size: PositiveInt = 64
     """Gradients are summed over steps until they hold this many images."""
     optimizer: Literal["auto", "AdamW", "SGD", "MuSGD"] = "auto"

@@ -1,6 +1,9 @@
 """yanshan ui: MLflow and the reports in a browser."""
 
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +27,7 @@ def ui(place: Place, port: int, browser: bool, as_json: bool) -> None:
     """Start MLflow on the workspace and write an index of the reports; ends with Ctrl-C."""
     from pipelines.reports import write_index
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager ends it as Ctrl-C does
     index = write_index(place.store, place.model_name, place.workspace / "reviews")
     remote = place.tracking_uri.startswith("http")
     server = None if remote else _start(place, port)
@@ -38,8 +42,17 @@ def ui(place: Place, port: int, browser: bool, as_json: bool) -> None:
             server.wait()
     finally:
         if server:
-            server.terminate()
-            server.wait()
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the workers that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
 
 
 def _start(place: Place, port: int) -> subprocess.Popen[bytes]:
@@ -59,13 +72,16 @@ def _start(place: Place, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.tracking_uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, cwd=place.workspace)
+        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=place.workspace, env=environment, process_group=0
+        )
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.poll() is None:
         if _answers(port):
             return server
         time.sleep(0.3)
-    server.terminate()
+    _end(server)
     raise ServiceFault(f"MLflow on port {port}: ended or silent for {START_S} s, expected an answer; see {log}")
 
 

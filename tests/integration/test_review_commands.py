@@ -1,8 +1,13 @@
 """The reviewer's commands as a person types them."""
 
 import json
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlparse
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -10,6 +15,9 @@ from components.shared.errors import InvalidInput, Refused
 from pipelines.__main__ import yanshan
 from pipelines.reports import write_index
 from tests.registry_workspace import MODEL, RegistryWorkspace
+from tests.servers import _free_ports
+
+ROOT = Path(__file__).parents[2]
 
 
 class Person:
@@ -88,3 +96,23 @@ def test_a_run_that_kubeflow_opened_is_adopted_and_left_open(workspace: Registry
         assert client.get_model_version(MODEL, "1").run_id == run_id
         assert client.get_run(run_id).info.status == "RUNNING"
         assert client.get_run(run_id).data.metrics["int8/map_50_95"] == 0.496
+
+
+@pytest.mark.slow
+def test_the_pages_answer_and_end_with_all_their_processes(workspace: RegistryWorkspace) -> None:
+    workspace.release("a")
+    port = _free_ports(1)
+    command = [sys.executable, "-m", "pipelines", "ui", "--no-browser", "--json", "--port", str(port)]
+    shown = subprocess.Popen([*command, *Person(workspace).place], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert shown.stdout
+        addresses = json.loads(shown.stdout.readline())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+            assert answer.status == 200
+        assert Path(urlparse(addresses["reports"]).path).exists()
+        family = psutil.Process(shown.pid).children(recursive=True)
+        shown.terminate()
+        shown.wait(20)
+        assert family and psutil.wait_procs(family, timeout=10)[1] == []
+    finally:
+        shown.kill()

@@ -17,7 +17,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from components.shared.errors import InvalidInput, ServiceFault
 from components.shared.store import FolderStore
-from components.train import loop, tracking
+from components.train import loop, probe, tracking
 from components.train.fit import fit_detector
 from components.train.settings import TrainSettings
 from tests.training_sets import manifest, shape_rows, write_training_set
@@ -173,6 +173,34 @@ def test_a_batch_that_does_not_fit_is_halved_and_recorded(
         hook.remove()
     assert json.loads((tmp_path / "out" / "checkpoint" / "model.json").read_bytes())["batch_size"] == 4
     assert "out_of_memory batch_size=8 halved_to=4" in caplog.text
+
+
+def test_how_many_images_fit_is_tried_once_a_night(
+    tmp_path: Path,
+    store: FolderStore,
+    training_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    real, tried = probe.compute_loss, []
+
+    def little_memory(fit, batch, *rest):
+        tried.append(len(batch["img"]))
+        if tried[-1] > 4:
+            raise torch.OutOfMemoryError("out of memory: tried to hold more than four images")
+        return real(fit, batch, *rest)
+
+    monkeypatch.setattr(probe, "compute_loss", little_memory)
+    caplog.set_level("INFO")
+    settings = SMALL.changed(epochs=1, batch_size=0, effective_batch_size=16)
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(loop, "set_rates", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        fit(training_set, store, settings, tmp_path / "out")
+    assert tried == [16, 8, 4] and "batch_size=4 found by trying" in caplog.text
+    fit(training_set, store, settings, tmp_path / "out")
+    facts = json.loads((tmp_path / "out" / "checkpoint" / "model.json").read_bytes())
+    assert facts["batch_size"] == 4
+    assert tried == [16, 8, 4], "a night that carries on keeps what was found"
 
 
 def test_a_class_without_an_image_is_said_and_one_class_alone_trains(
