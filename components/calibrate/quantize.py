@@ -5,7 +5,9 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,19 @@ from components.calibrate.graph import Graph, float_nodes
 from components.calibrate.histogram import Histogram
 from components.calibrate.images import network_inputs
 from components.calibrate.lint import count_int8_convolutions, lint_qdq
+from components.calibrate.nvidia import quantize_by_modelopt
 from components.calibrate.observe import observe
 from components.calibrate.placement import insert_pairs, place
-from components.calibrate.search import Workbench, limits, names_of_readers, placement_of, readers, search
+from components.calibrate.search import (
+    Workbench,
+    least_bad,
+    limits,
+    names_of_readers,
+    placement_of,
+    readers,
+    search,
+    within,
+)
 from components.calibrate.sensitivity import noise_by_activation
 from components.calibrate.settings import CalibrateSettings
 from components.calibrate.source import Source, read_source
@@ -64,6 +76,9 @@ def quantize_detector(
     if not placement.nodes:
         raise InvalidInput(f"model {model}: not a detector: no convolution outside its outputs to quantize")
     inputs = network_inputs(images, source.size_px)
+    if settings.backend == "modelopt":
+        theirs, told = _by_modelopt(model, source, kept, inputs, settings, truth)
+        return _finished(model, target, source, theirs, {}, kept, settings) | told
     histograms = observe(source, placement.activations, inputs, len(images), settings.threads)
     if truth is None or not truth.images:
         method = str(settings.method).replace("best", "min-max")
@@ -74,10 +89,9 @@ def quantize_detector(
         quantized, found = _searched(model, source, kept, histograms, images, settings, truth)
         ranges = limits(histograms, found["method"])
         kept |= dict.fromkeys(found["rescued_nodes"], RESCUED)
-    check_graph(quantized, source, settings, model)
-    write_model(quantized, target)
+    record = _finished(model, target, source, quantized, ranges, kept, settings)
     logger.info("calibrate images=%d seconds=%.1f", len(images), time.monotonic() - started)
-    return _record(model, target, source, quantized, ranges, kept) | found
+    return record | found
 
 
 def without_labels(model: Path, images: Sequence[Path], threads: int) -> Truth:
@@ -125,6 +139,48 @@ def _searched(
         }
 
 
+def _by_modelopt(
+    model: Path,
+    source: Source,
+    kept: Mapping[str, str],
+    inputs: Iterable[np.ndarray],
+    settings: CalibrateSettings,
+    truth: Truth | None,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    quantized = quantize_by_modelopt(model, source.input_name, inputs, list(kept))
+    found: dict[str, Any] = {"method": "ModelOpt, max", "rescued": {}, "rescued_nodes": [], "trials": []}
+    if truth is None or not truth.images:
+        return quantized, found
+    with tempfile.TemporaryDirectory() as folder:
+        yardstick = Yardstick(truth, detect_all(model, truth.images, settings.threads))
+        bench = Workbench(source, kept, {}, yardstick, settings, Path(folder))
+        trial = bench.judge(quantized, str(found["method"]), ())
+        if not within(trial, settings):
+            least_bad(bench, [trial])
+        told = trial.as_json()["loss"] | {"margin_points": bench.margin(trial)}
+    facts = {"float_map_50_95": round(yardstick.map_50_95, 5), "labelled": truth.labelled, "noise": {}}
+    return quantized, found | facts | {
+        "loss": told,
+        "int8_share_of_work": trial.int8_share,
+        "trials": [trial.as_json()],
+    }
+
+
+def _finished(
+    model: Path,
+    target: Path,
+    source: Source,
+    quantized: onnx.ModelProto,
+    ranges: dict[str, float],
+    kept: dict[str, str],
+    settings: CalibrateSettings,
+) -> dict[str, Any]:
+    """The graph checked and written, and its record."""
+    check_graph(quantized, source, settings, model)
+    write_model(quantized, target)
+    return _record(model, target, source, quantized, ranges, kept)
+
+
 def check_graph(quantized: onnx.ModelProto, source: Source, settings: CalibrateSettings, model: Path) -> None:
     """Refuse a graph that breaks TensorRT's rules or changed its inputs and outputs.
 
@@ -159,7 +215,8 @@ def toolkit() -> dict[str, str]:
     """Versions that decide the bytes of the result."""
     import onnxruntime
 
-    return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
+    told = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
+    return told | ({"modelopt": version("nvidia-modelopt")} if find_spec("modelopt") else {})
 
 
 def _record(model: Path, target: Path, source: Source, quantized: onnx.ModelProto, ranges: dict, kept: dict) -> dict:

@@ -63,8 +63,11 @@ class Workbench:
         return insert_pairs(self.source.model, placement, limits(self.histograms, method))
 
     def try_form(self, method: str, rescued: Sequence[str]) -> Trial:
-        """Build one form and compare its boxes on the held-out images."""
-        graph = self.build(method, rescued)
+        """Build one form and judge it."""
+        return self.judge(self.build(method, rescued), method, rescued)
+
+    def judge(self, graph: onnx.ModelProto, method: str, rescued: Sequence[str]) -> Trial:
+        """Compare the boxes of an INT8 graph with FP32's on the held-out images."""
         path = self.folder / "trial.onnx"
         path.write_bytes(graph.SerializeToString())
         truth, threads = self.yardstick.truth, self.settings.threads
@@ -163,7 +166,7 @@ def _rescue(bench: Workbench, start: Trial, ranking: Sequence[str], trials: list
         else:
             failed, count = count, count * 2
     if passed is None:
-        return _least_bad(bench, trials)
+        return least_bad(bench, trials)
     while len(passed.rescued) - failed > 1:
         middle = (failed + len(passed.rescued)) // 2
         trial = bench.try_form(start.method, ranking[:middle])
@@ -175,7 +178,7 @@ def _rescue(bench: Workbench, start: Trial, ranking: Sequence[str], trials: list
     return passed
 
 
-def _least_bad(bench: Workbench, trials: Sequence[Trial]) -> Trial:
+def least_bad(bench: Workbench, trials: Sequence[Trial]) -> Trial:
     """The best form where none keeps the budget but the difference may be noise.
 
     Raises:

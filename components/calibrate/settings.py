@@ -14,6 +14,8 @@ class CalibrateSettings(Settings):
     """Training images whose activations are observed; fewer when the data set has fewer."""
     held_out_images: PositiveInt = Field(default=64, le=1024)
     """Other training images, on which INT8 is compared with FP32."""
+    backend: Literal["own", "modelopt"] = "own"
+    """Who places the pairs and sets the ranges: this step, or NVIDIA ModelOpt where it is installed."""
     method: Literal["best", "min-max", "percentile-99.99", "percentile-99.999", "mse", "entropy"] = "best"
     """How an activation's range follows from what was observed; "best" tries all on the held-out images."""
     max_loss_points: NonNegativeFloat = 0.5
