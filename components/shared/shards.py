@@ -101,14 +101,14 @@ class Shards:
             held = {f"{FOLDER}/{shard.hex()}.index" for part in fresh for shard in _shards(part)}
             single = sorted(listed - merged - held)
             fresh += [self._entries(name, data) for name, data in self._map(self._load, single)]
-            self._take(np.concatenate([self._all, *fresh]))
+            self._take(np.concatenate([self._table[0], *fresh]))
             self._read = before | listed
             if len(single) >= MERGED_FROM:
                 self._merge()
             return bool(listed)
 
     def _merge(self) -> None:
-        data = self._all.tobytes()
+        data = self._table[0].tobytes()
         with contextlib.suppress(YanshanError):  # who may only read still reads, more slowly
             self._bucket.put_new(f"{FOLDER}/{digest_bytes(data)}.merged", data)
 
@@ -123,15 +123,15 @@ class Shards:
     def _take(self, entries: np.ndarray) -> None:
         keys = np.frombuffer(entries["image"].tobytes(), ">u8").reshape(-1, 4)[:, 0]
         order = np.argsort(keys, kind="stable")
-        self._all, self._keys = entries[order], keys[order].astype(np.uint64)
+        self._table = entries[order], keys[order].astype(np.uint64)  # one assignment: other threads are looking
 
     def _find(self, sha256: bytes) -> Place | None:
-        key = np.uint64(int.from_bytes(sha256[:8], "big"))
-        for row in range(int(np.searchsorted(self._keys, key)), len(self._keys)):
-            entry = self._all[row]
+        (entries, keys), key = self._table, np.uint64(int.from_bytes(sha256[:8], "big"))
+        for row in range(int(np.searchsorted(keys, key)), len(keys)):
+            entry = entries[row]
             if entry["image"].tobytes() == sha256:
                 return Place(f"{FOLDER}/{entry['shard'].tobytes().hex()}.tar", int(entry["offset"]), int(entry["size"]))
-            if self._keys[row] != key:
+            if keys[row] != key:
                 break
         return None
 
