@@ -9,7 +9,7 @@ import io
 import re
 import tarfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,16 +99,16 @@ class Shards:
             merged = {name for name in listed if name.endswith(".merged")}
             fresh = [self._entries(name, data) for name, data in self._map(self._load, sorted(merged))]
             held = {f"{FOLDER}/{shard.hex()}.index" for part in fresh for shard in _shards(part)}
-            single = sorted(listed - merged - held)
-            fresh += [self._entries(name, data) for name, data in self._map(self._load, single)]
-            self._take(np.concatenate([self._table[0], *fresh]))
+            alone = sorted(listed - merged - held)
+            single = [self._entries(name, data) for name, data in self._map(self._load, alone)]
+            self._take(np.concatenate([self._table[0], *fresh, *single]))
             self._read = before | listed
             if len(single) >= MERGED_FROM:
-                self._merge()
+                self._merge(single)
             return bool(listed)
 
-    def _merge(self) -> None:
-        data = self._table[0].tobytes()
+    def _merge(self, single: Sequence[np.ndarray]) -> None:
+        data = np.concatenate(single).tobytes()
         with contextlib.suppress(YanshanError):  # who may only read still reads, more slowly
             self._bucket.put_new(f"{FOLDER}/{digest_bytes(data)}.merged", data)
 

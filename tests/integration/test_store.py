@@ -14,7 +14,7 @@ from components.shared.buckets import BucketStore
 from components.shared.dataset import object_name
 from components.shared.digests import digest_bytes
 from components.shared.errors import InvalidInput, ServiceFault
-from components.shared.shards import FOLDER, SHARD_BYTES, SMALL_BYTES
+from components.shared.shards import ENTRY, FOLDER, SHARD_BYTES, SMALL_BYTES
 from components.shared.store import Store, open_store
 from tests.servers import BUCKET, object_server
 
@@ -139,14 +139,17 @@ def test_a_shard_whose_writer_was_killed_is_invisible_and_written_again(
 
 def test_many_indexes_become_one_and_a_damaged_one_is_named(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "MERGED_FROM", 3)
-    parts = [images(16) for _ in range(4)]
+    parts = [images(16) for _ in range(7)]
     for part in parts[:3]:
         bucket.put_new_all(part)
     everything = {name: data for part in parts for name, data in part.items()}
     assert len(dict(open_store(bucket.uri).get_all(parts[0]))) == 16
     [merged] = [name for name in bucket.list(FOLDER) if name.endswith(".merged")]
-    bucket.put_new_all(parts[3])
+    for part in parts[3:]:
+        bucket.put_new_all(part)
     assert dict(open_store(bucket.uri).get_all(everything)) == everything
+    sizes = [len(bucket.get(name)) // ENTRY.itemsize for name in bucket.list(FOLDER) if name.endswith(".merged")]
+    assert sorted(sizes) == [3 * 16, 4 * 16], "each index is merged once"
     bucket.put(merged, bucket.get(merged)[:-1])
     with pytest.raises(InvalidInput, match=r"merged: damaged index"):
         open_store(bucket.uri).get(next(iter(everything)))
