@@ -12,7 +12,10 @@ from pipelines.placement import production
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("data", "training", "engine", "release")
-OPTIONAL = {"tensorrt", "nncf", "ncnn", "litert", "ai_edge_litert", "coremltools", "torch_pruning", "pynvml"}
+OPTIONAL = {
+    *("tensorrt", "modelopt", "pynvml", "nncf", "torch_pruning"),
+    *("ncnn", "litert", "ai_edge_litert", "coremltools"),
+}
 """Imported where they are installed, and done without where they are not."""
 
 
