@@ -68,7 +68,7 @@ def demo() -> Recipe:
             validate_every_epochs=0,
             mosaic_off_epochs=5,
         ),
-        calibrate=full.calibrate.changed(images=64),
+        calibrate=full.calibrate.changed(images=64, held_out_images=192),
         evaluate=full.evaluate.changed(slice_tags=["shift", "camera"]),
         # Margins that a test set of a few hundred boxes can resolve; no verdict on a shared laptop's milliseconds.
         judge=full.judge.changed(

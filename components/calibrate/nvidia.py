@@ -17,13 +17,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from components.calibrate.placement import LARGEST, LARGEST_WEIGHT
 from components.shared.errors import MissingCapability, ServiceFault
 
 PACKAGE = "nvidia-modelopt==0.47.0"
 
 
 def quantize_by_modelopt(
-    model: Path, input_name: str, inputs: Iterable[np.ndarray], kept: Sequence[str]
+    model: Path, input_name: str, inputs: Iterable[np.ndarray], kept: Sequence[str], weight_bits: int = 7
 ) -> onnx.ModelProto:
     """The Q/DQ graph that ModelOpt makes of `model`, weights stored as INT8.
 
@@ -32,6 +33,7 @@ def quantize_by_modelopt(
         input_name: Of the images.
         inputs: (1, 3, H, W) float32 each; all of them are held in memory.
         kept: Names of the nodes that stay float.
+        weight_bits: Of each weight.
 
     Raises:
         MissingCapability: ModelOpt is not installed.
@@ -51,22 +53,24 @@ def quantize_by_modelopt(
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServiceFault(f"ModelOpt failed on {model}: {' '.join(done.stderr.split()[-60:])}")
-        made = with_int8_weights(onnx.load(folder / "int8.onnx"))
+        made = with_int8_weights(onnx.load(folder / "int8.onnx"), LARGEST_WEIGHT[weight_bits])
     del made.metadata_props[:]  # it drops class names and preprocessing
     made.metadata_props.extend(onnx.load(model).metadata_props)
     return made
 
 
-def with_int8_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """`graph` with each quantized weight stored as the INT8 values that its QuantizeLinear would make: a quarter."""
+def with_int8_weights(graph: onnx.ModelProto, largest: int = LARGEST) -> onnx.ModelProto:
+    """`graph` with each quantized weight stored as integers up to `largest` where it held a float: a quarter."""
     held = {one.name: one for one in graph.graph.initializer}
     for node in [one for one in graph.graph.node if one.op_type == "QuantizeLinear" and one.input[0] in held]:
         weight, scale, zero = (numpy_helper.to_array(held[name]) for name in node.input)
         axis = next((one.i for one in node.attribute if one.name == "axis"), 1)
         shape = [-1 if place == axis else 1 for place in range(weight.ndim)] if scale.ndim else []
+        scale = scale * np.float32(LARGEST / largest)
         steps = np.rint(weight / scale.reshape(shape)) + zero.reshape(shape)
-        stored = numpy_helper.from_array(np.clip(steps, -128, 127).astype(np.int8), node.output[0])
-        graph.graph.initializer.append(stored)
+        stored = np.clip(steps, -largest - 1, largest).astype(np.int8)
+        graph.graph.initializer.append(numpy_helper.from_array(stored, node.output[0]))
+        held[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
         graph.graph.node.remove(node)
     used = {name for node in graph.graph.node for name in node.input}
     for one in [one for one in graph.graph.initializer if one.name not in used]:

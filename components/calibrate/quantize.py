@@ -72,7 +72,7 @@ def quantize_detector(
     started = time.monotonic()
     source = read_source(model)
     kept = float_nodes(source.model)
-    placement = place(source.model, kept)
+    placement = place(source.model, kept, settings.weight_bits)
     if not placement.nodes:
         raise InvalidInput(f"model {model}: not a detector: no convolution outside its outputs to quantize")
     inputs = network_inputs(images, source.size_px)
@@ -147,7 +147,7 @@ def _by_modelopt(
     settings: CalibrateSettings,
     truth: Truth | None,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    quantized = quantize_by_modelopt(model, source.input_name, inputs, list(kept))
+    quantized = quantize_by_modelopt(model, source.input_name, inputs, list(kept), settings.weight_bits)
     found: dict[str, Any] = {"method": "ModelOpt, max", "rescued": {}, "rescued_nodes": [], "trials": []}
     if truth is None or not truth.images:
         return quantized, found

@@ -53,7 +53,7 @@ def _with_twins(
         for position, tensor in enumerate(activations_of(node)):
             second.input[position] = _rounded(twin, tensor, limits[tensor], made)
         if node.op_type in CONVOLUTIONS:
-            second.input[1] = _rounded_weights(twin, graph, node, made)
+            second.input[1] = _rounded_weights(twin, graph, node, made, placement.largest_weight)
         difference, error, signal = (f"{name}_{part}" for part in ("difference", "error", "signal"))
         twin.graph.node.append(second)
         for kind, inputs, output in (
@@ -82,11 +82,13 @@ def _rounded(twin: onnx.ModelProto, tensor: str, limit: float, made: dict[str, s
     return made[tensor]
 
 
-def _rounded_weights(twin: onnx.ModelProto, graph: Graph, node: onnx.NodeProto, made: dict[str, str]) -> str:
+def _rounded_weights(
+    twin: onnx.ModelProto, graph: Graph, node: onnx.NodeProto, made: dict[str, str], largest: int
+) -> str:
     name, axis = node.input[1], CHANNEL_AXIS[node.op_type]
     if name not in made:
         made[name] = f"{name}_rounded"
-        values, scales = quantize_weights(graph.constant(name), axis)
+        values, scales = quantize_weights(graph.constant(name), axis, largest)
         shape = [1] * values.ndim
         shape[axis] = -1
         rounded = values.astype(np.float32) * scales.reshape(shape)

@@ -12,12 +12,15 @@ class CalibrateSettings(Settings):
 
     images: PositiveInt = Field(default=256, ge=1, le=4096)
     """Training images whose activations are observed; fewer when the data set has fewer."""
-    held_out_images: PositiveInt = Field(default=64, le=1024)
-    """Other training images, on which INT8 is compared with FP32."""
+    held_out_images: PositiveInt = Field(default=128, le=1024)
+    """Other training images, on which INT8 is compared with FP32; on few, noise decides which layers stay float."""
     backend: Literal["own", "modelopt"] = "own"
     """Who places the pairs and sets the ranges: this step, or NVIDIA ModelOpt where it is installed."""
     method: Literal["best", "min-max", "percentile-99.99", "percentile-99.999", "mse", "entropy"] = "best"
     """How an activation's range follows from what was observed; "best" tries all on the held-out images."""
+    weight_bits: Literal[7, 8] = 7
+    """Of a weight's eight bits. On CPUs without VNNI, INT8 kernels cut off what eight bits add up to; seven hold on
+    every device. Eight is for fleets of GPUs or of CPUs with VNNI alone."""
     max_loss_points: NonNegativeFloat = 0.5
     """mAP50-95 points that INT8 may lose on the held-out images; layers return to float until that holds."""
     key_classes: tuple[str, ...] = ()

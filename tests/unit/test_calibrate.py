@@ -1,6 +1,7 @@
 """The calibrate step on a detector that really detects."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from components.calibrate.accuracy import Yardstick, detect_all
 from components.calibrate.calibrate import calibrate
 from components.calibrate.quantize import quantize_detector, without_labels
-from components.calibrate.search import readers
+from components.calibrate.search import Workbench, least_bad, readers
 from components.calibrate.settings import CalibrateSettings
+from components.calibrate.source import read_source
 from components.shared.dataset import digest_of, read_dataset, read_rows
 from components.shared.digests import digest_file
 from components.shared.errors import InvalidInput, Refused
@@ -99,14 +102,17 @@ def test_metadata_inputs_and_outputs_are_carried_over(tmp_path: Path) -> None:
     onnx.checker.check_model(result, full_check=True)
 
 
-def test_weights_are_stored_as_int8_with_a_scale_a_channel(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "largest"), [(7, 63), (8, 127)])
+def test_weights_are_stored_as_int8_with_a_scale_a_channel(tmp_path: Path, bits: int, largest: int) -> None:
     model = write_detector(tmp_path / "model.onnx")
-    quantize_detector(model, write_pictures(tmp_path / "images", 8), tmp_path / "int8.onnx", SETTINGS)
+    settings = SETTINGS.changed(weight_bits=bits)
+    quantize_detector(model, write_pictures(tmp_path / "images", 8), tmp_path / "int8.onnx", settings)
     result = onnx.load(tmp_path / "int8.onnx")
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in result.graph.initializer}
     dequantize = next(node for node in result.graph.node if node.name == "DQ:backbone.0.weight")
     assert "backbone.0.weight" not in tensors
     assert tensors[dequantize.input[0]].dtype == np.int8
+    assert np.abs(tensors[dequantize.input[0]]).max() == largest
     assert tensors[dequantize.input[1]].shape == (8,)
     assert tensors["head.classes.out.weight"].dtype == np.float32
 
@@ -205,6 +211,23 @@ def test_each_single_change_misses_the_cache(
     newer = {"onnx": "99", "onnxruntime": "99", "numpy": "99"}
     monkeypatch.setattr("components.calibrate.calibrate.toolkit", lambda: newer)
     assert not remembered(exported, dataset), "the toolkit"
+
+
+def test_where_no_form_is_surely_within_the_budget_no_layer_is_paid_for_whose_gain_is_noise(tmp_path: Path) -> None:
+    model = write_detector(tmp_path / "model.onnx")
+    source, settings = read_source(model), SETTINGS.changed(max_loss_points=0.5)
+    truth = without_labels(model, write_pictures(tmp_path / "images", 16), threads=1)
+    bench = Workbench(source, {}, {}, Yardstick(truth, detect_all(model, truth.images, 1)), settings, tmp_path)
+    trials = [bench.judge(source.model, "min-max", [str(at) for at in range(count)]) for count in (0, 1, 2)]
+    trials = [
+        replace(trial, loss=replace(trial.loss, map_points=lost))
+        for trial, lost in zip(trials, (9, 0.9, 0.8), strict=True)
+    ]
+    bench.margin = lambda trial: 0.5
+    assert least_bad(bench, trials).rescued == ("0",)
+    bench.margin = lambda trial: 0.1
+    with pytest.raises(Refused, match=r"INT8 loses 0\.80 mAP points \(\+-0\.10\)"):
+        least_bad(bench, trials)
 
 
 def test_rescuing_an_activation_frees_its_readers_and_what_moved_values_into_it(tmp_path: Path) -> None:
