@@ -27,9 +27,24 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 @click.option(
     "--max-loss", default=0.5, show_default=True, help="mAP points that may be lost against FP32's own boxes."
 )
+@click.option(
+    "--weight-bits",
+    default="7",
+    show_default=True,
+    type=click.Choice(["7", "8"]),
+    help="8 only where every device is a GPU or a CPU with VNNI: others cut its sums off.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def quantize(
-    model: Path, folder: Path, output: Path, count: int, seed: int, method: str, max_loss: float, as_json: bool
+    model: Path,
+    folder: Path,
+    output: Path,
+    count: int,
+    seed: int,
+    method: str,
+    max_loss: float,
+    weight_bits: str,
+    as_json: bool,
 ) -> None:
     """Write the INT8 form (explicit Q/DQ) of MODEL, an FP32 ONNX YOLO."""
     from components.calibrate.quantize import quantize_detector
@@ -37,9 +52,8 @@ def quantize(
     from components.shared.settings import read_settings
 
     _refuse_same_file(model, output)
-    settings = read_settings(
-        CalibrateSettings, {"images": count, "seed": seed, "method": method, "max_loss_points": max_loss}
-    )
+    asked = {"images": count, "seed": seed, "method": method, "max_loss_points": max_loss}
+    settings = read_settings(CalibrateSettings, asked | {"weight_bits": int(weight_bits)})
     chosen, held_out = _draw(folder, settings.images, settings.held_out_images, seed)
     record = quantize_detector(model, chosen, output, settings, _truth(model, held_out))
     record |= {"model": str(model), "output": str(output), "images": len(chosen)}
@@ -164,7 +178,8 @@ def _draw_bars(rows: Sequence[dict], path: Path) -> None:
     from components.shared.report import PALETTE, start_figure
 
     fig, axes = start_figure(7, 0.5 + 0.32 * len(rows))
-    names = [f"{Path(r['model']).name}  {r['runtime']}  {r['threads']} thr, batch {r['batch']}" for r in rows]
+    called = _short_names(rows)
+    names = [f"{called[r['model']]}  {r['runtime']}  {r['threads']} thr, batch {r['batch']}" for r in rows]
     medians = [row["p50_ms"] / row["batch"] for row in rows]
     above = [row["p95_ms"] / row["batch"] - median for row, median in zip(rows, medians, strict=True)]
     runtimes = sorted({row["runtime"] for row in rows})
@@ -175,10 +190,20 @@ def _draw_bars(rows: Sequence[dict], path: Path) -> None:
     fig.savefig(path, bbox_inches="tight")
 
 
+def _short_names(rows: Sequence[dict]) -> dict[str, str]:
+    """File name of each model, with as many folders before it as tell the models apart."""
+    models = {row["model"]: Path(row["model"]).parts for row in rows}
+    kept = 1
+    while len({parts[-kept:] for parts in models.values()}) < len(models):
+        kept += 1
+    return {model: "/".join(parts[-kept:]) for model, parts in models.items()}
+
+
 def _table(rows: Sequence[dict]) -> str:
+    called = _short_names(rows)
     lines = [f"{'model':32} {'runtime':12} {'threads':>7} {'batch':>5} {'p50 ms':>9} {'p95 ms':>9} {'images/s':>9}"]
     for row in rows:
-        head = f"{Path(row['model']).name[:32]:32} {row['runtime']:12} {row['threads']:7} {row['batch']:5}"
+        head = f"{called[row['model']][-32:]:32} {row['runtime']:12} {row['threads']:7} {row['batch']:5}"
         if "skipped" in row:
             lines.append(f"{head} skipped: its batch is fixed")
         else:

@@ -66,6 +66,15 @@ def test_benchmark_measures_every_runtime_and_skips_a_batch_that_is_fixed(desk: 
         assert fixed or 0 < row["p50_ms"] <= row["p95_ms"]
 
 
+def test_benchmark_tells_files_of_one_name_apart(desk: Path) -> None:
+    for name in ("a", "b"):
+        (desk / name).mkdir()
+        write_detector(desk / name / "model.onnx")
+    files = [desk / name / "model.onnx" for name in ("a", "b")]
+    table = call(benchmark, *files, "--threads", 1, "--batch", 1, "--runs", 3).stdout
+    assert [line.split()[0] for line in table.splitlines()[1:]] == ["a/model.onnx"] * 2 + ["b/model.onnx"] * 2
+
+
 def test_benchmark_names_the_file_that_it_cannot_run(desk: Path) -> None:
     with pytest.raises(InvalidInput, match=r"bars\.pdf"):
         call(benchmark, desk / "model.onnx", "--plot", desk / "bars.pdf")
