@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from components.shared.store import Store
 
 PIECES = 3
 """Objects pasted into one image, at most."""
-AT_ONCE = 512
-"""Images in memory at a time."""
+AT_ONCE = 128
+"""Images made together; as many again wait for the processes, so that none of them ever waits for the store."""
 WORTH_PROCESSES = 64
 
 
@@ -111,6 +112,7 @@ class Made:
     """What a worker gives back."""
 
     data: bytes
+    sha256: str
     boxes: np.ndarray
     class_ids: list[int]
     size: tuple[int, int]
@@ -125,7 +127,8 @@ class Job:
     data: bytes
     boxes: np.ndarray
     class_ids: list[int]
-    pieces: list[np.ndarray]
+    pieces: list[tuple[bytes, list[float]]]
+    """Image and box of each object to paste."""
     piece_classes: list[int]
 
 
@@ -135,12 +138,22 @@ def _made(
     variants: Sequence[Variant],
     pool: ProcessPoolExecutor | None,
 ) -> Iterator[tuple[Variant, Made]]:
+    under_way: deque[tuple[Sequence[Variant], Iterator[Made]]] = deque()
     for start in range(0, len(variants), AT_ONCE):
         part = variants[start : start + AT_ONCE]
         jobs = _jobs(store, rows, part)
-        made = list(pool.map(_make, jobs, chunksize=8)) if pool else [_make(job) for job in jobs]
-        store.put_new_all({object_name(digest_bytes(one.data)): one.data for one in made})
-        yield from zip(part, made, strict=True)
+        under_way.append((part, pool.map(_make, jobs, chunksize=8) if pool else map(_make, jobs)))
+        if len(under_way) > 1:
+            yield from _kept(store, *under_way.popleft())
+    for waiting in under_way:
+        yield from _kept(store, *waiting)
+
+
+def _kept(store: Store, part: Sequence[Variant], making: Iterator[Made]) -> Iterator[tuple[Variant, Made]]:
+    """The images of a part, once they are in the store."""
+    made = list(making)
+    store.put_new_all({object_name(one.sha256): one.data for one in made})
+    yield from zip(part, made, strict=True)
 
 
 def _jobs(store: Store, rows: Sequence[dict[str, Any]], variants: Sequence[Variant]) -> list[Job]:
@@ -150,7 +163,7 @@ def _jobs(store: Store, rows: Sequence[dict[str, Any]], variants: Sequence[Varia
     jobs = []
     for one in variants:
         row = rows[one.place]
-        pieces = [_cut(images[place], rows[place]["boxes"][box]) for place, box in one.pieces]
+        pieces = [(images[place], rows[place]["boxes"][box]) for place, box in one.pieces]
         kinds = [rows[place]["class_ids"][box] for place, box in one.pieces]
         boxes = np.asarray(row["boxes"], np.float32).reshape(-1, 4)
         jobs.append(Job(one, images[one.place], boxes, list(row["class_ids"]), pieces, kinds))
@@ -174,16 +187,16 @@ def _make(job: Job) -> Made:
         image, boxes, kept = crop(image, boxes, draw)
         class_ids = [class_ids[place] for place in kept]
     elif job.variant.kind == "paste":
-        image, placed, used = paste(image, boxes, job.pieces, draw)
+        image, placed, used = paste(image, boxes, [_cut(*piece) for piece in job.pieces], draw)
         boxes, class_ids = np.concatenate([boxes, placed]), [*class_ids, *(job.piece_classes[one] for one in used)]
     else:
         image = PHOTOMETRY[job.variant.kind](image, draw)
     encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-    return Made(encoded, boxes, class_ids, (image.shape[0], image.shape[1]))
+    return Made(encoded, digest_bytes(encoded), boxes, class_ids, (image.shape[0], image.shape[1]))
 
 
 def _row(source: dict[str, Any], variant: Variant, made: Made) -> dict[str, Any]:
-    changed = {"image_sha256": digest_bytes(made.data), "format": "jpg", "phash": 0}
+    changed = {"image_sha256": made.sha256, "format": "jpg", "phash": 0}
     changed |= {"height_px": made.size[0], "width_px": made.size[1], "boxes": made.boxes.tolist()}
     changed |= {"class_ids": made.class_ids, "source": f"{source['source']}+{variant.kind}"}
     return source | changed | {"flags": [*(source["flags"] or []), f"augmented:{variant.kind}"]}

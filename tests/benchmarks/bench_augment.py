@@ -15,7 +15,7 @@ from components.shared.digests import digest_bytes
 from components.shared.store import FolderStore
 from tests.training_sets import shape_rows
 
-IMAGES, SIDE_PX = 200, 640
+IMAGES, SIDE_PX = 2000, 640
 EVERY = AugmentSettings(photometry_share=1.0, paste_share=1.0, crop_share=1.0)
 
 

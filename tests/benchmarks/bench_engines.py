@@ -37,7 +37,7 @@ def main() -> None:
     asked.add_argument("--models", default="yolov8n,yolo11n,yolo26n")
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--rounds", type=int, default=15)
-    asked.add_argument("--images", type=int, default=32, help="of the calibration that is timed")
+    asked.add_argument("--images", type=int, default=128, help="of the calibration that is timed")
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         images = draw(Path(folder) / "images", options.images)
@@ -69,8 +69,8 @@ def compare(model: Path, images: list[Path], threads: int, rounds: int) -> None:
     int8 = model.with_suffix(".int8.onnx")
     record, seconds = timed(lambda: quantize_detector(model, images, int8, CalibrateSettings(method="min-max")))
     bare = timed(lambda: forward(model, images))[1]
-    few, many = (peak_memory(model, images, times) for times in (1, 4))
-    print(f"{model.stem:8} peak memory: {len(images)} images {few:.0f} MB, four times as many {many:.0f} MB")
+    few, many = (peak_memory(model, seen) for seen in (images[: len(images) // 4], images))
+    print(f"{model.stem:8} peak memory: {len(images)} images {many:.0f} MB, a quarter of them {few:.0f} MB")
     folders = {name: model.parent / f"{model.stem}-{name}" for name in ("fp32", "int8")}
     for name, source in (("fp32", model), ("int8", int8)):
         folders[name].mkdir()
@@ -116,10 +116,10 @@ def forward(model: Path, images: list[Path]) -> None:
         session.run(None, {source.input_name: pixels})
 
 
-def peak_memory(model: Path, images: list[Path], times: int) -> float:
-    """Megabytes of a process of its own that observes the images `times` over."""
+def peak_memory(model: Path, images: list[Path]) -> float:
+    """Megabytes of a process of its own that observes the images."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_observe, (model, images * times))
+        return pool.apply(_observe, (model, images))
 
 
 def _observe(model: Path, images: list[Path]) -> float:
