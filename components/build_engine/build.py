@@ -23,7 +23,7 @@ from components.shared.store import Store
 
 logger = logging.getLogger(__name__)
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "tensorrt-rtx": "tensorrt_rtx"}
-PACKAGES |= {"tensorrt": "tensorrt", "ncnn": "ncnn", "pnnx": "pnnx"}
+PACKAGES |= {"tensorrt": "tensorrt", "ncnn": "ncnn", "pnnx": "pnnx", "ai-edge-litert": "ai_edge_litert"}
 """Distribution and module of each converter."""
 
 
@@ -53,6 +53,8 @@ def build_targets(
     inputs: dict[str, Any] = {name: digest_file(path) for name, path in models.items()}
     inputs |= {"dataset": dataset, "settings": settings.model_dump(mode="json")}
     inputs |= {"machine": os.uname().machine, "toolkit": toolkit()}
+    if "litert" in settings.targets:
+        inputs["onnx2tf"] = shutil.which("onnx2tf") is not None
     remembered = once(
         store,
         "build_engine",

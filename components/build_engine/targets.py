@@ -1,5 +1,6 @@
 """One function a kind of target: each fills its folder and says what it put there."""
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import onnx
 
 from components.build_engine.half import write_half
 from components.build_engine.latency import load_network, machine, measure, summarise
+from components.build_engine.litert_files import load_litert, write_litert
 from components.build_engine.ncnn_files import load_ncnn, write_ncnn
 from components.build_engine.openvino_ir import write_ir
 from components.build_engine.settings import BuildEngineSettings
@@ -160,8 +162,20 @@ def _ncnn(sources: Sources, folder: Path) -> Made:
 
 
 def _litert(sources: Sources, folder: Path) -> Made:
-    raise MissingCapability(
-        "the target litert needs the packages onnx2tf, tensorflow and ai-edge-litert, which are not part of any extra"
+    reference = load_detector(sources.float_model, sources.settings.threads)
+    path = write_litert(sources.float_model, folder)
+    infer = load_litert(path, sources.settings.threads)
+    pixels = np.zeros((1, 3, *reference.image_size_px), np.float32)
+    return Made(
+        file=path.name,
+        runtime="litert",
+        version=importlib.metadata.version("ai-edge-litert"),
+        min_version="2.0",
+        max_version="",
+        precision="fp32",
+        source=sources.float_model,
+        run=lambda: infer(pixels),
+        detector=replace(reference, path=path, runtime="litert", batch_size=1, infer=infer),
     )
 
 

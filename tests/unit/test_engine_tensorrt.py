@@ -1,6 +1,7 @@
 """TensorRT plans over the API shapes of its versions, and real builds without a GPU where TensorRT for RTX is."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from components.build_engine.build import build_targets
 from components.build_engine.half import write_half
+from components.build_engine.litert_files import load_litert
 from components.build_engine.settings import BuildEngineSettings
 from components.build_engine.tensorrt import build_plan, find_gpu, load_tensorrt, takes_half_graphs
 from components.calibrate.quantize import quantize_detector
@@ -178,7 +180,10 @@ def test_rtx_plans_are_built_here_for_other_machines(night: tuple, tmp_path: Pat
     assert plans[0] != plans[1]
 
 
-def test_targets_that_cannot_be_built_here_name_what_is_missing(night: tuple, tmp_path: Path) -> None:
+def test_targets_that_cannot_be_built_here_name_what_is_missing(
+    night: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
     settings = BuildEngineSettings(targets=["onnx", "litert", "coreml"], required=["onnx"], timed_runs=3)
     summary = build_targets(*night, settings, tmp_path / "engines")
     assert (summary["targets"], summary["failed"]) == ("onnx", "coreml,litert")
@@ -195,6 +200,18 @@ def test_ncnn_finds_the_boxes_that_float_finds(night: tuple, tmp_path: Path) -> 
     assert record["parity"]["boxes"] >= 8 and record["parity"]["found"] >= 0.95
     assert {file["path"] for file in record["files"]} == {"model.ncnn.param", "model.ncnn.bin"}
     assert record["latency_ms"]["p50"] > 0
+
+
+@pytest.mark.skipif(shutil.which("onnx2tf") is None, reason="needs onnx2tf: uv tool install --python 3.12 onnx2tf")
+def test_litert_finds_the_boxes_that_float_finds(night: tuple, tmp_path: Path) -> None:
+    settings = BuildEngineSettings(targets=["litert"], required=["litert"], timed_runs=3, warm_up_runs=1)
+    build_targets(*night, settings, tmp_path / "engines")
+    record = json.loads((tmp_path / "engines" / "litert" / "target.json").read_bytes())
+    assert record["parity"]["boxes"] >= 8 and record["parity"]["found"] >= 0.99
+    assert record["runtime_version"] and record["latency_ms"]["p50"] > 0
+    with pytest.raises(InvalidInput, match="LiteRT refuses it"):
+        (tmp_path / "half.tflite").write_bytes((tmp_path / "engines" / "litert" / "model.tflite").read_bytes()[:999])
+        load_litert(tmp_path / "half.tflite", threads=1)
 
 
 def test_a_required_target_that_is_not_asked_for_is_refused(night: tuple, tmp_path: Path) -> None:
