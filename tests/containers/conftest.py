@@ -1,7 +1,9 @@
 """A Docker engine, our images, and a network that holds an S3 server and an MLflow server and leads nowhere else."""
 
+import base64
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from tests.containers.pods import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "yanshan"
+MODEL = "parts-detector-smoke"
 
 
 def docker(*words: str, check: bool = True) -> str:
@@ -145,29 +148,96 @@ def s3(network: str, tag: str) -> Iterator[S3]:
     docker("stop", f"yanshan-store-{network}", check=False)
 
 
+@dataclass(frozen=True)
+class Registry:
+    """Where MLflow answers this process, and the pipeline's account."""
+
+    uri: str
+    username: str
+    password: str
+
+    def as_environment(self) -> dict[str, str]:
+        return {"MLFLOW_TRACKING_USERNAME": self.username, "MLFLOW_TRACKING_PASSWORD": self.password}
+
+
 @pytest.fixture(scope="session")
-def registry(network: str, tag: str, s3: S3) -> Iterator[str]:
-    """MLflow from the release image with the arguments of manifests/base/registry.yaml, on a database of its own."""
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whom the services believe, as the ConfigMap yanshan-trust holds it, and beside it the key that signs releases."""
+    folder = tmp_path_factory.mktemp("trust")
+    folder.chmod(0o755)
+    (folder / "policy.json").write_text("{}")
+    (folder / "reviewers.json").write_text('{"reviewers": []}')
+    signing = folder.with_name("signing")
+    signing.mkdir()
+    key = signing / "private_key.pem"
+    new_key_file(key)
+    (folder / "release-keys.pem").write_text(public_pem(read_key(str(key))))
+    shutil.chown(key, 65532, 65532)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def registry(
+    network: str, tag: str, s3: S3, trust: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    """MLflow behind the guard, from the release image with what manifests/base/registry.yaml says, on SQLite."""
     *_, deployment = yaml.safe_load_all((ROOT / "manifests/base/registry.yaml").read_text())
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     arguments = [f"{a},172.*" if a.startswith("--allowed-hosts") else a for a in container["args"]]
-    environment = {
-        "MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/mlflow.db",
-        "AWS_ACCESS_KEY_ID": s3.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+    auth = tmp_path_factory.mktemp("auth")
+    auth.chmod(0o755)
+    (auth / "auth.ini").write_text(
+        "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:////tmp/auth.db\nadmin_username = admin\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    password = secrets.token_urlsafe(16)
+    values = {
+        "backend_store_uri": "sqlite:////tmp/mlflow.db",
+        "accesskey": s3.access_key,
+        "secretkey": s3.secret_key,
         "AWS_REGION": "us-east-1",
-        "MLFLOW_S3_ENDPOINT_URL": s3.inside,
+        "AWS_ENDPOINT_URL_S3": s3.inside,
+        "admin_password": password,
+        "flask_key": secrets.token_hex(16),
+        "webhook_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "YANSHAN_TRUST": "/etc/yanshan/trust",
     }
-    words = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
-    image = f"yanshan/release:{tag}"
-    address = start("yanshan-registry", network, *words, "--memory", "2g", image, *container["command"], *arguments)
-    wait_until(lambda: urllib.request.urlopen(f"http://{address}:5000/health", timeout=2).status == 200, "MLflow", 240)
-    yield f"http://{address}:5000"
+    words = ["--memory", "2g", "--tmpfs", "/var/lib/yanshan:rw,uid=65532"]
+    words += ["--volume", f"{auth}:/etc/yanshan/auth:ro", "--volume", f"{trust}:/etc/yanshan/trust:ro"]
+    for variable in container["env"]:
+        source = next(iter(variable.get("valueFrom", {}).values()), None)
+        words += ["--env", f"{variable['name']}={values[source['key']] if source else variable['value']}"]
+    served = shlex.join([*container["command"], *arguments])
+    migrated = f'python3 -m mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI" && exec {served}'
+    address = start("yanshan-registry", network, *words, f"yanshan/release:{tag}", "sh", "-c", migrated)
+    server = Registry(f"http://{address}:5000", "pipeline", password)
+    try:
+        wait_until(lambda: urllib.request.urlopen(f"{server.uri}/health", timeout=2).status == 200, "MLflow", 240)
+    except AssertionError as late:
+        raise AssertionError(docker("logs", f"yanshan-registry-{network}", check=False)[-3000:]) from late
+    _add_pipeline(server)
+    yield server
     docker("stop", f"yanshan-registry-{network}", check=False)
 
 
+def _add_pipeline(server: Registry) -> None:
+    """What manifests/README.md tells the administrator to do once; no account moves aliases here but the pipeline's."""
+    from mlflow import MlflowClient
+    from mlflow.server import get_app_client
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (server.as_environment() | {"MLFLOW_TRACKING_USERNAME": "admin"}).items():
+            patch.setenv(name, value)
+        client, users = MlflowClient(server.uri), get_app_client("basic-auth", server.uri)
+        client.create_registered_model(MODEL)
+        experiment = client.create_experiment(MODEL)
+        users.create_user(server.username, server.password)
+        users.grant_user_permission(server.username, "registered_model", MODEL, "EDIT")
+        users.grant_user_permission(server.username, "experiment", experiment, "EDIT")
+
+
 @pytest.fixture(scope="session")
-def cluster(s3: S3, registry: str, network: str, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+def cluster(s3: S3, registry: Registry, network: str, trust: Path, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The ConfigMaps and secrets that manifests/ names, with this network's addresses."""
     folder = tmp_path_factory.mktemp("cluster")
     folder.chmod(0o755)
@@ -177,21 +247,20 @@ def cluster(s3: S3, registry: str, network: str, tmp_path_factory: pytest.TempPa
         "yanshan/MLFLOW_TRACKING_URI": "http://yanshan-registry:5000",
         "yanshan/YANSHAN_SIGNING_KEY": "/var/run/secrets/yanshan/private_key.pem",
         "yanshan/YANSHAN_TRUST": "/etc/yanshan/trust",
-        "yanshan-trust/policy.json": "{}",
-        "yanshan-trust/reviewers.json": '{"reviewers": []}',
         "yanshan-store/accesskey": s3.access_key,
         "yanshan-store/secretkey": s3.secret_key,
+        "yanshan-registry/username": registry.username,
+        "yanshan-registry/password": registry.password,
     }
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    (folder / "yanshan-signing").mkdir()
-    key = folder / "yanshan-signing" / "private_key.pem"
-    new_key_file(key)
-    (folder / "yanshan-trust" / "release-keys.pem").write_text(public_pem(read_key(str(key))))
-    shutil.chown(key, 65532, 65532)
     return Cluster(
         network,
-        config_maps={name: folder / name for name in ("yanshan", "yanshan-trust")},
-        secrets={name: folder / name for name in ("yanshan-store", "yanshan-signing")},
+        config_maps={"yanshan": folder / "yanshan", "yanshan-trust": trust},
+        secrets={
+            "yanshan-store": folder / "yanshan-store",
+            "yanshan-registry": folder / "yanshan-registry",
+            "yanshan-signing": trust.with_name("signing"),
+        },
     )

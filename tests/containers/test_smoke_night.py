@@ -15,12 +15,11 @@ from components.shared.digests import digest_file
 from components.shared.releases import bring_release, releases
 from components.shared.store import Store, open_store
 from pipelines.ir_lint import lint
-from tests.containers.conftest import BUCKET, ROOT, S3, docker
+from tests.containers.conftest import BUCKET, MODEL, ROOT, S3, Registry, docker
 from tests.containers.pods import Cluster, Run
 from tests.hand_export import write_export
 
 pytestmark = pytest.mark.containers
-MODEL = "parts-detector-smoke"
 STEPS = (
     "intake-labels plan-night augment-images train-detector export-onnx calibrate-int8 build-engines evaluate-models"
 )
@@ -124,7 +123,7 @@ def test_the_network_of_the_steps_leads_nowhere_else(first: Run, network: str, t
 
 
 def test_the_release_is_whole_in_the_bucket_and_challenger_in_mlflow(
-    first: Run, store: Store, registry: str, place: Path
+    first: Run, store: Store, registry: Registry, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (release,) = releases(store, MODEL)
     bundle = bring_release(store, release, place / "bundle")
@@ -132,7 +131,9 @@ def test_the_release_is_whole_in_the_bucket_and_challenger_in_mlflow(
 
     from mlflow import MlflowClient
 
-    version = MlflowClient(registry).get_model_version_by_alias(MODEL, "challenger")
+    for name, value in registry.as_environment().items():
+        monkeypatch.setenv(name, value)
+    version = MlflowClient(registry.uri).get_model_version_by_alias(MODEL, "challenger")
     assert int(version.version) == release.version
 
 
