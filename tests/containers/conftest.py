@@ -26,7 +26,7 @@ MODEL = "parts-detector-smoke"
 
 
 def docker(*words: str, check: bool = True) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True)
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120)
     assert not check or done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
     return done.stdout.strip()
 
