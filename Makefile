@@ -22,7 +22,7 @@ setup: .venv/.ready ## .venv with everything, pinned and hashed
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: .venv/.ready ## two nights on the sample data: 5 to 15 minutes on 2 cores, no server
+demo: .venv/.ready ## two nights on the sample data: 5 to 17 minutes on 2 cores, no server
 	@$(BIN)/yanshan demo --workspace $(WORKSPACE)
 
 test: .venv/.ready ## unit and integration tests
