@@ -34,7 +34,10 @@ def write_litert(model: Path, folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as work:
         shutil.copyfile(model, Path(work) / "model.onnx")
         command = [program, "-i", "model.onnx", "-o", "made", "-n"]
-        answer = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        try:
+            answer = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired as late:
+            raise InvalidInput(f"{model}: onnx2tf did not end within {TIMEOUT_S} s") from late
         made = Path(work) / "made" / "model_float32.tflite"
         if answer.returncode or not made.is_file():
             told = (answer.stderr.strip() or answer.stdout.strip())[-300:]

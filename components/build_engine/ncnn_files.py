@@ -31,7 +31,10 @@ def write_ncnn(model: Path, size_px: tuple[int, int], folder: Path) -> tuple[str
         shutil.copyfile(model, Path(work) / "model.onnx")  # pnnx writes beside its input.
         shape = f"inputshape=[1,3,{size_px[0]},{size_px[1]}]f32"
         command = [str(program), "model.onnx", shape, "fp16=1"]
-        answer = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        try:
+            answer = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired as late:
+            raise InvalidInput(f"{model}: pnnx did not end within {TIMEOUT_S} s") from late
         made = [Path(work) / f"model.ncnn.{kind}" for kind in ("param", "bin")]
         if answer.returncode or not all(path.is_file() and path.stat().st_size for path in made):
             raise InvalidInput(f"{model}: pnnx ended with {answer.returncode}: {answer.stderr.strip()[-300:]}")
